@@ -1,1 +1,11 @@
-//! x
+//! The Lockstep hub: effects around the rules of `lockstep-engine`.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod identity;
+pub mod provider;
+pub mod spool;
+pub mod store;
+pub mod telemetry;
+pub mod vault;

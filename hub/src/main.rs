@@ -1,1 +1,3 @@
+//! The `lockstep-hub` program.
+
 fn main() {}

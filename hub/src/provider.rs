@@ -1,0 +1,1 @@
+//! The provider client and its limiter.

@@ -1,0 +1,1 @@
+//! Results that the store refused, kept on this node.

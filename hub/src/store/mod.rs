@@ -1,0 +1,154 @@
+//! Where everything durable lives: the truth about users, grants and devices.
+//!
+//! One trait, three kinds of implementation chosen by URL, one conformance suite for all. *Committed* means: durable
+//! here. Token sets arrive sealed; a store never sees a secret.
+
+mod device;
+mod error;
+mod grant;
+
+use async_trait::async_trait;
+use lockstep_engine::time::Unix;
+use lockstep_protocol::{DeviceId, Epoch, GrantName, LeaseId, Seq, UserId, Version};
+
+pub use device::{Device, DeviceKind, Seen, Slave};
+pub use error::StoreError;
+pub use grant::{
+    ClaimRow, Claimed, CommitRow, Committed, Due, DueQuery, Hash, Sealed, SettleRow, StoredGrant, UserState,
+};
+
+/// What a store answers.
+pub type Answer<T> = Result<T, StoreError>;
+
+/// A store's lifetime and how far it has come. What a witness outside the store remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Random id of the store's lifetime.
+    pub epoch: Epoch,
+    /// Rises with every durable change of any grant.
+    pub commits: u64,
+}
+
+/// The truth about users, grants and devices.
+///
+/// Every write is one transaction, durable when it returns `Ok`. After [`StoreError::Unknown`] it may or may not have
+/// happened: read again before anything else. Every condition is judged inside the transaction, and every time that a
+/// condition compares with is read from the store's own clock.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Epoch and commit number.
+    async fn mark(&self) -> Answer<Mark>;
+
+    /// The store's clock: what claims are timed by.
+    async fn clock(&self) -> Answer<Unix>;
+
+    /// Proves that the store takes writes now, by making a durable one.
+    async fn probe(&self) -> Answer<()>;
+
+    /// Registers a new run of `node` and returns its incarnation, higher than all before.
+    async fn start_node(&self, node: &str) -> Answer<u64>;
+
+    /// The store went back in time: in one transaction a new epoch, and every grant that is not deleted becomes
+    /// `suspect` with `reason`, its claim gone, its user's seq risen.
+    async fn restored(&self, epoch: Epoch, reason: &str) -> Answer<Mark>;
+
+    /// A sealed value shared by all nodes under `name` (signing keys), if there is one.
+    async fn shared(&self, name: &str) -> Answer<Option<Sealed>>;
+
+    /// Writes the shared value `name` if its present value is `over` (none: absent), and returns the value that stands.
+    async fn share(&self, name: &str, value: Sealed, over: Option<Sealed>) -> Answer<Sealed>;
+
+    // Grants.
+
+    /// All of a user: seq and grants, tombstones included. None: never heard of.
+    async fn user(&self, user: &UserId) -> Answer<Option<UserState>>;
+
+    /// One grant, tombstones included.
+    async fn load(&self, user: &UserId, grant: &GrantName) -> Answer<Option<StoredGrant>>;
+
+    /// Takes a claim if the version is the one named, the grant is not deleted, and either no claim stands or the one
+    /// that stands is `over` and has lapsed, or belongs to an incarnation of the same node not after this one.
+    async fn claim(&self, row: ClaimRow) -> Answer<Claimed>;
+
+    /// Claims, oldest first, what is due at one provider: `due_at` reached, no live claim of another node, used since
+    /// `used_since`. At most as many as leases are given.
+    async fn claim_due(&self, query: DueQuery) -> Answer<Vec<Due>>;
+
+    /// Makes a claim stand for `ttl_ms` from now, if it still stands. A claim that has lapsed but was not replaced may
+    /// be renewed.
+    async fn renew(&self, user: &UserId, grant: &GrantName, lease: LeaseId, ttl_ms: u64) -> Answer<bool>;
+
+    /// Writes into the claim that the refresh token is handed to `device`, if the claim still stands and has not lapsed.
+    async fn hand_out(&self, user: &UserId, grant: &GrantName, lease: LeaseId, device: DeviceId) -> Answer<bool>;
+
+    /// Commits a token set if `from_version` is current: version and seq rise by one, health is `ok`, claim, doubt,
+    /// alternate and old leases are gone. A tombstone takes only a login. Makes the grant (and the user) when
+    /// `from_version` is 0 and there is none.
+    async fn commit(&self, row: CommitRow) -> Answer<Committed>;
+
+    /// Keeps a sealed token set as the alternate of `version`, if that is current and it has none.
+    async fn keep_alternate(&self, user: &UserId, grant: &GrantName, version: Version, tokens: Sealed) -> Answer<()>;
+
+    /// Ends the claim `lease` (or none) with a verdict, if the version is still the one named and no other claim stands.
+    /// Seq rises if health, reason or `retry_at` change. Returns the record as it is now either way.
+    async fn settle(&self, row: SettleRow) -> Answer<Option<StoredGrant>>;
+
+    /// Makes a grant a tombstone (token sets gone, version kept, seq risen) and drops its slaves. None: no such grant.
+    async fn delete_grant(&self, user: &UserId, grant: &GrantName) -> Answer<Option<StoredGrant>>;
+
+    /// Makes all of a user's grants tombstones and revokes all devices, in one transaction. Returns the devices
+    /// revoked; none: never heard of.
+    async fn delete_user(&self, user: &UserId, at: Unix) -> Answer<Option<Vec<DeviceId>>>;
+
+    /// The present seq of each of these users that exists. What the sweep compares with.
+    async fn seqs(&self, users: &[UserId]) -> Answer<Vec<(UserId, Seq)>>;
+
+    /// Remembers when grants were last used, by maximum. Need not be durable at once.
+    async fn used(&self, uses: Vec<(UserId, GrantName, Unix)>) -> Answer<()>;
+
+    /// Grants in order of (user, grant), after the one given. For re-sealing and for operators.
+    async fn scan(
+        &self,
+        after: Option<(UserId, GrantName)>,
+        limit: usize,
+    ) -> Answer<Vec<(UserId, GrantName, StoredGrant)>>;
+
+    /// Replaces the sealed token sets of a grant by the same ones sealed with another key, if `version` is current and
+    /// the sealed ones are still those given as `over`. Changes neither version nor seq.
+    async fn reseal(&self, user: &UserId, grant: &GrantName, over: &StoredGrant, with: StoredGrant) -> Answer<bool>;
+
+    // Devices.
+
+    /// Enrols a device; makes the user if new.
+    async fn enrol(&self, device: Device) -> Answer<()>;
+
+    /// One device, revoked ones included.
+    async fn device(&self, device: DeviceId) -> Answer<Option<Device>>;
+
+    /// A user's devices that are not revoked.
+    async fn devices(&self, user: &UserId) -> Answer<Vec<Device>>;
+
+    /// Moves a device's refresh token one generation on, if it still is of generation `from` and not revoked.
+    async fn advance(&self, device: DeviceId, from: u64, newest: Hash) -> Answer<bool>;
+
+    /// Revokes a device and drops its slaves. False: no such device, or revoked before.
+    async fn revoke(&self, device: DeviceId, at: Unix) -> Answer<bool>;
+
+    /// Who was revoked at or after `since`.
+    async fn revoked_since(&self, since: Unix) -> Answer<Vec<(DeviceId, Unix)>>;
+
+    /// What was seen of devices, by maximum. Need not be durable at once.
+    async fn seen(&self, seen: Vec<Seen>) -> Answer<()>;
+
+    /// Keeps a slave refresh token by its hash.
+    async fn put_slave(&self, hash: Hash, slave: Slave) -> Answer<()>;
+
+    /// The slave with this hash, unless it, its device or its grant is gone.
+    async fn slave(&self, hash: Hash) -> Answer<Option<Slave>>;
+
+    /// All slaves of a device.
+    async fn slaves(&self, device: DeviceId) -> Answer<Vec<(Hash, Slave)>>;
+
+    /// Forgets a slave. False: there was none.
+    async fn drop_slave(&self, hash: Hash) -> Answer<bool>;
+}
