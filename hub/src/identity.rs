@@ -1,1 +1,0 @@
-//! Who is speaking: devices, their tokens, slaves.

@@ -1,0 +1,134 @@
+//! Enrolling devices, and giving them slaves.
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use lockstep_protocol::{DeviceId, GrantName, Secret, Seq, UserId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Identity, IdentityError, RequestError, device_token, token};
+use crate::{
+    clock,
+    store::{Device, DeviceKind, Slave},
+};
+
+/// How slave refresh tokens begin.
+pub(super) const SLAVE_PREFIX: &str = "lsg_";
+/// The longest device name, in characters.
+const LONGEST_NAME: usize = 128;
+
+/// What is told of a device that is to be enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NewDevice {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// What people call it: 1 to 128 characters, none of them a control character.
+    pub name: String,
+    /// Whether it may redeem.
+    #[serde(default)]
+    pub redeemer: bool,
+    /// Whether it may offer a fresh login.
+    #[serde(default)]
+    pub may_offer: bool,
+    /// Its weight in elections, if not that of its kind.
+    #[serde(default)]
+    pub priority: Option<u8>,
+}
+
+/// What a newly enrolled device is given. The refresh token is shown this once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Enrolled {
+    /// Its id.
+    pub device_id: DeviceId,
+    /// `lsd_…`
+    pub device_refresh_token: Secret,
+    /// Its first access token.
+    pub access_token: Secret,
+    /// Seconds until the access token expires.
+    pub expires_in: u64,
+}
+
+impl Identity {
+    /// Enrols a device; makes the user if new.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] for a bad name; else the store's trouble.
+    pub async fn enrol(&self, user: &UserId, new: NewDevice) -> Result<Enrolled, RequestError> {
+        let name = checked_name(&new.name)?;
+        let now = clock::unix();
+        let id = DeviceId(Uuid::new_v4());
+        let refresh_token = device_token::derive(self.keys.mac(), id, 1);
+        let device = Device {
+            id,
+            user: user.clone(),
+            kind: new.kind,
+            name,
+            redeemer: new.redeemer,
+            may_offer: new.may_offer,
+            priority: new.priority,
+            enrolled_at: now,
+            generation: 1,
+            newest: device_token::hash(&refresh_token),
+            parent: None,
+            revoked_at: None,
+            last_seen: None,
+            acked: Seq(0),
+        };
+        let access_token = token::mint(&self.keys, &self.settings, &device, now)?;
+        self.store.enrol(device).await?;
+        Ok(Enrolled {
+            device_id: id,
+            device_refresh_token: refresh_token,
+            access_token,
+            expires_in: self.settings.access_ttl.as_secs(),
+        })
+    }
+
+    /// Makes a slave refresh token: this device's claim on this grant of its user. Shown this once.
+    ///
+    /// # Errors
+    /// When there is no such device or grant, or the store does not answer.
+    pub async fn make_slave(&self, device: DeviceId, grant: &GrantName) -> Result<Secret, RequestError> {
+        let row = self
+            .store
+            .device(device)
+            .await?
+            .filter(|row| row.revoked_at.is_none())
+            .ok_or(RequestError::UnknownDevice)?;
+        let alive = self
+            .store
+            .load(&row.user, grant)
+            .await?
+            .is_some_and(|record| record.health != lockstep_engine::record::Health::Deleted);
+        if !alive {
+            return Err(RequestError::UnknownGrant);
+        }
+        let token = random_slave()?;
+        let slave = Slave {
+            user: row.user,
+            device,
+            grant: grant.clone(),
+            made_at: clock::unix(),
+        };
+        self.store.put_slave(device_token::hash(&token), slave).await?;
+        Ok(token)
+    }
+}
+
+fn checked_name(name: &str) -> Result<String, RequestError> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(RequestError::Invalid(format!(
+            "name must have 1 to {LONGEST_NAME} characters, none of them a control character"
+        )));
+    }
+    Ok(name.into())
+}
+
+fn random_slave() -> Result<Secret, IdentityError> {
+    let mut bytes = [0_u8; 32];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| IdentityError::Crypto("draw random numbers"))?;
+    Ok(Secret::new(format!("{SLAVE_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+}

@@ -1,0 +1,102 @@
+//! Who is speaking: devices, their tokens, slaves.
+//!
+//! Start at [`Identity`]: it checks device access tokens without a look-up, exchanges device refresh tokens, enrols and
+//! revokes devices. What is around it: [`token`] (the JWT), [`device_token`] (the `lsd_` token), [`revocations`] (who
+//! must be refused although the token is good), [`grants`] (the seam to the grants that the drop-in endpoint serves).
+
+pub mod device_token;
+mod enrol;
+mod error;
+pub mod grants;
+mod http;
+mod keys;
+mod principal;
+mod revocations;
+mod rotate;
+mod settings;
+pub mod token;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use lockstep_engine::time::Unix;
+use lockstep_protocol::{DeviceId, Secret, UserId};
+
+pub use enrol::{Enrolled, NewDevice};
+pub use error::{Denied, IdentityError, RequestError};
+pub use grants::{GrantTrouble, Grants};
+pub use http::{AdminCheck, admin_routes, routes};
+pub use keys::Sealer;
+pub use principal::Principal;
+pub use rotate::{Exchanged, Refused};
+pub use settings::{IdentitySettings, Issuer};
+
+use crate::store::Store;
+use keys::Keys;
+use revocations::Revocations;
+
+/// Told once for each device that this node learns to be revoked.
+pub type OnRevoked = Box<dyn Fn(UserId, DeviceId) + Send + Sync>;
+
+/// Device identity of one node. All nodes share keys, so a token that one signs, all accept.
+pub struct Identity {
+    store: Arc<dyn Store>,
+    settings: IdentitySettings,
+    keys: Keys,
+    revocations: Revocations,
+    on_revoked: RwLock<Vec<Arc<OnRevoked>>>,
+}
+
+impl Identity {
+    /// Loads the shared keys, or makes them, and loads who was revoked within one token lifetime.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or what it holds cannot be opened.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        sealer: Arc<dyn Sealer>,
+        settings: IdentitySettings,
+    ) -> Result<Arc<Self>, IdentityError> {
+        let keys = Keys::load_or_make(&*store, &*sealer).await?;
+        let identity = Arc::new(Self {
+            store,
+            settings,
+            keys,
+            revocations: Revocations::default(),
+            on_revoked: RwLock::default(),
+        });
+        identity.reload_revocations().await?;
+        Ok(identity)
+    }
+
+    /// Who holds this device access token. No look-up: signature, lifetime and the revocation list in memory.
+    ///
+    /// # Errors
+    /// [`Denied`] says why, for the log; the one who asks is told nothing but that it is not authenticated.
+    pub fn authenticate(&self, token: &Secret, now: Unix) -> Result<Principal, Denied> {
+        let principal = token::check(&self.keys, &self.settings, token, now)?;
+        if self.is_revoked(principal.device) {
+            return Err(Denied::Revoked);
+        }
+        Ok(principal)
+    }
+
+    /// Whether a device was revoked within the last token lifetime (an older one has no good token left).
+    pub fn is_revoked(&self, device: DeviceId) -> bool {
+        self.revocations.contains(device)
+    }
+
+    /// Registers what is to happen when a device is revoked. Called on whichever thread learns of it: do not block.
+    pub fn on_revoked(&self, callback: OnRevoked) {
+        self.on_revoked
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::new(callback));
+    }
+
+    fn tell_revoked(&self, user: &UserId, device: DeviceId) {
+        let callbacks = self.on_revoked.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for callback in callbacks {
+            callback(user.clone(), device);
+        }
+    }
+}
