@@ -1,1 +1,0 @@
-//! Results that the store refused, kept on this node.
