@@ -88,10 +88,15 @@ pub struct Claim {
 pub struct Doubt {
     /// When the first claim in doubt was taken, by the store's clock. The provider's grace is counted from here.
     pub since: Unix,
-    /// Whether the refresh token was with a device or another node: then a late result may still come.
-    pub elsewhere: bool,
+    /// A late result may come until then, because the refresh token was with a device or another node. None: the hub
+    /// itself held it and heard nothing, so nothing can come.
+    pub late_until: Option<Unix>,
     /// Whether the last try was made.
     pub last_try: bool,
+    /// Whether the provider said that somebody else redeemed it: then trying again is pointless.
+    pub conflict: bool,
+    /// Whether devices found the access token dead (two witnesses): it is not sent to anybody any more.
+    pub dead: bool,
     /// Why, in words for people.
     pub reason: String,
 }
@@ -99,6 +104,8 @@ pub struct Doubt {
 /// Everything that is stored of one grant. `T` is the token set: open in the engine, sealed in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRecord<T = TokenSet> {
+    /// Rises with every write of this record, claims and renewals included: tells an old reading from a new one.
+    pub revision: u64,
     /// The newest committed version.
     pub version: Version,
     /// The user's seq at the newest change of this grant.
@@ -123,8 +130,11 @@ pub struct GrantRecord<T = TokenSet> {
     pub claim: Option<Claim>,
     /// The fencing number of the newest claim ever.
     pub fence: u64,
-    /// Every lease ever taken for the current version: each may still publish.
+    /// Every lease ever taken for the current version: each may still publish. The newest
+    /// [`GrantRecord::MAX_LEASES`] are kept.
     pub leases: Vec<LeaseId>,
+    /// `leases` as it was when the former version was current: a second result under one of them is the alternate.
+    pub former_leases: Vec<LeaseId>,
     /// The lease whose redeem made the current version: tells a duplicate from a late result.
     pub committed_by: Option<LeaseId>,
     /// Doubt about the current version.
@@ -133,4 +143,9 @@ pub struct GrantRecord<T = TokenSet> {
     pub alternate: Option<T>,
     /// How many successive versions were rejected by devices.
     pub rejected_in_a_row: u32,
+}
+
+impl<T> GrantRecord<T> {
+    /// How many leases of one version are remembered.
+    pub const MAX_LEASES: usize = 32;
 }

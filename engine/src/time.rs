@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Mono(pub u64);
 
 /// Milliseconds since 1970-01-01T00:00:00Z. May jump. What is stored and what expiry is counted on.
+///
+/// One clock for the whole cluster: the store's. With a local store that is the node's own wall clock; with a shared one
+/// the shell adds the offset that it measured. So a skewed node neither misjudges an expiry nor a provider's grace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Unix(pub u64);
@@ -20,7 +23,7 @@ pub struct Unix(pub u64);
 pub struct Now {
     /// For deadlines.
     pub mono: Mono,
-    /// For what is stored.
+    /// For what is stored: the store's clock, as nearly as the shell knows it.
     pub unix: Unix,
 }
 

@@ -25,13 +25,14 @@ pub enum Command {
         lease: LeaseId,
         /// Only if this is the newest version.
         from_version: Version,
-        /// Only if no claim stands, or this one does (judged by the machine as lapsed or as a former incarnation's).
+        /// Only if no claim stands, or this one does. The store itself sees to it that a claim of another node is only
+        /// replaced once it has lapsed by the store's clock; one of this node (any incarnation) may be at any time.
         over: Option<LeaseId>,
         /// How long it stands.
         ttl: Duration,
         /// What for.
         purpose: Purpose,
-        /// Doubt that the record takes on with the claim (a claim without outcome that this one replaces).
+        /// The record's doubt from now on (that of a claim without outcome which this one replaces included).
         doubt: Option<Doubt>,
     },
     /// Make the claim stand longer → [`super::Input::Renewed`].
@@ -86,7 +87,8 @@ pub enum Command {
     },
     /// End the claim with a verdict → [`super::Input::Settled`].
     Settle {
-        /// The lease. The verdict counts only if its claim stands (or no claim does) and the version has not moved.
+        /// The lease. The verdict counts only if its claim stands (or no claim does) and the version has not moved; the
+        /// claim of another node only counts as this one's to end once it has lapsed by the store's clock.
         lease: LeaseId,
         /// The version it is about.
         version: Version,
@@ -97,6 +99,9 @@ pub enum Command {
     Delete,
     /// Tell the connected devices that may redeem → [`super::Input::Candidates`].
     AskCandidates,
+    /// Tell the other nodes that a node with candidates is wanted; there it becomes an [`super::Ask`] by
+    /// [`super::Asker::Node`]. No answer.
+    Wanted,
     /// Send `elected` to a session.
     Elect {
         /// Whom.
@@ -136,6 +141,15 @@ pub enum Command {
         /// When it lapses.
         expires_in: Duration,
     },
+    /// Send `error` to a session whose `accept` or `renew` cannot be granted.
+    Refuse {
+        /// Whom.
+        session: SessionId,
+        /// The lease that it named.
+        lease: LeaseId,
+        /// The word for it.
+        code: Code,
+    },
     /// The record changed: make it what devices see, and wake the user's sessions. Idempotent, newest seq wins.
     Push(Box<GrantRecord>),
     /// Tell all sessions a passing word, with the record's current seq.
@@ -151,7 +165,9 @@ pub enum Command {
     Note(super::Note),
 }
 
-/// A commit: one conditional write. Stands if `from_version` is the newest, whoever holds a claim.
+/// A commit: one conditional write. Stands if `from_version` is the newest, whoever holds a claim. Upon a tombstone only a
+/// login stands (late results are refused). It ends any claim, doubt, health other than ok, and alternate; `leases` become
+/// `former_leases`.
 #[derive(Debug, Clone)]
 pub struct CommitRequest {
     /// The lease of the redeem; none for a login.
@@ -177,7 +193,10 @@ pub struct CommitRequest {
 /// What is known once a claim ends without a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// The health from now on. The user's seq rises if health, reason or `retry_at` change.
+    /// Whether devices are to see it: then the user's seq rises. (That a redeem ahead of expiry has to wait is no news to
+    /// devices with a good token.)
+    pub tell: bool,
+    /// The health from now on.
     pub health: Health,
     /// Why, in words for people.
     pub reason: Option<String>,

@@ -24,8 +24,13 @@ pub enum Input {
     Left(WaiterId),
     /// The answer to [`super::Command::AskPermit`].
     Permit(PermitAnswer),
-    /// The scheduler claimed the grant in a batch, permit in hand.
-    ClaimedAhead(Box<GrantRecord>),
+    /// The scheduler claimed the grant in a batch, permit in hand, for [`crate::record::Purpose::Redeem`].
+    ClaimedAhead {
+        /// The record as it is now, claim included.
+        record: Box<GrantRecord>,
+        /// When the scheduler asked for the claim: the lease is counted from here.
+        asked: Mono,
+    },
     /// The answer to [`super::Command::Claim`].
     Claimed {
         /// The lease asked for.
@@ -99,11 +104,18 @@ pub enum Input {
     /// The answer to [`super::Command::Delete`]: the tombstone.
     Deleted(Result<Option<Box<GrantRecord>>, Trouble>),
     /// The answer to [`super::Command::AskCandidates`].
-    Candidates(Vec<Candidate>),
+    Candidates {
+        /// Those connected to this node.
+        here: Vec<Candidate>,
+        /// Whether other nodes are alive, which may have some.
+        others: bool,
+    },
     /// A device said `accept`.
     Accept {
         /// Which device.
         device: DeviceId,
+        /// Its session.
+        session: SessionId,
         /// The lease it named.
         lease: LeaseId,
     },
@@ -140,7 +152,7 @@ pub enum Input {
         /// What came of the redeem.
         reply: ProviderReply,
     },
-    /// A session of a device ended.
+    /// A session of a device of this user ended.
     SessionLeft(SessionId),
     /// The earliest timer is due.
     Tick,
@@ -176,6 +188,8 @@ pub enum Asker {
     Scheduler,
     /// An operator's command: not limited.
     Operator,
+    /// Another node that has no candidate for an election ([`super::Command::Wanted`]): only of use if this one has.
+    Node,
 }
 
 /// A limiter's answer.
