@@ -132,6 +132,7 @@ impl Vault {
         Ok(GrantRecord {
             tokens: tokens.transpose()?,
             alternate: alternate.transpose()?,
+            revision: stored.revision,
             version,
             seq: stored.seq,
             health: stored.health,
@@ -144,6 +145,7 @@ impl Vault {
             claim: stored.claim,
             fence: stored.fence,
             leases: stored.leases,
+            former_leases: stored.former_leases,
             committed_by: stored.committed_by,
             doubt: stored.doubt,
             rejected_in_a_row: stored.rejected_in_a_row,
