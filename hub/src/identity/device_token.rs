@@ -4,12 +4,10 @@
 //! answer was lost is given the very same newest token, although the store holds only hashes. And the MAC tells a
 //! genuine old token, which means a copy is in use, from a made-up one, which means nothing.
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use lockstep_protocol::{DeviceId, Secret};
 use uuid::Uuid;
-
-use crate::store::Hash;
 
 /// How device refresh tokens begin.
 pub const PREFIX: &str = "lsd_";
@@ -50,12 +48,4 @@ pub fn read(key: &hmac::Key, token: &str) -> Option<Genuine> {
         device: DeviceId(Uuid::from_slice(device).ok()?),
         generation: u64::from_be_bytes(generation.try_into().ok()?),
     })
-}
-
-/// What the store keeps of a token.
-pub fn hash(token: &Secret) -> Hash {
-    let digest = digest::digest(&digest::SHA256, token.expose().as_bytes());
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest.as_ref());
-    Hash(hash)
 }

@@ -10,6 +10,7 @@ use super::{Identity, IdentityError, RequestError, device_token, token};
 use crate::{
     clock,
     store::{Device, DeviceKind, Slave},
+    vault::Vault,
 };
 
 /// How slave refresh tokens begin.
@@ -68,7 +69,7 @@ impl Identity {
             priority: new.priority,
             enrolled_at: now,
             generation: 1,
-            newest: device_token::hash(&refresh_token),
+            newest: Vault::hash(&refresh_token),
             parent: None,
             revoked_at: None,
             last_seen: None,
@@ -110,7 +111,7 @@ impl Identity {
             grant: grant.clone(),
             made_at: clock::unix(),
         };
-        self.store.put_slave(device_token::hash(&token), slave).await?;
+        self.store.put_slave(Vault::hash(&token), slave).await?;
         Ok(token)
     }
 }

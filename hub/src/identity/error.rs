@@ -2,7 +2,7 @@
 
 use lockstep_protocol::DeviceId;
 
-use crate::store::StoreError;
+use crate::{store::StoreError, vault::VaultError};
 
 /// Why identity cannot start, or cannot do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum IdentityError {
     Store(#[from] StoreError),
     /// The shared keys in the store cannot be sealed or opened with the keys at hand.
     #[error("the hub's signing keys: {0}")]
-    Seal(String),
+    Seal(#[from] VaultError),
     /// The shared keys were opened and are not keys.
     #[error("the hub's signing keys in the store cannot be read: {0}")]
     Corrupt(&'static str),

@@ -12,25 +12,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::IdentityError;
-use crate::store::{Sealed, Store};
+use crate::{store::Store, vault::Vault};
 
 /// The shared value's name in the store; also what its seal is bound to.
 const NAME: &str = "identity-keys";
-
-/// Seals the keys before they reach the store.
-pub trait Sealer: Send + Sync + 'static {
-    /// Seals `plain`, so that it opens only for the same `bound_to`.
-    ///
-    /// # Errors
-    /// In words for the operator.
-    fn seal(&self, plain: &[u8], bound_to: &str) -> Result<Sealed, String>;
-
-    /// Opens what [`Sealer::seal`] made.
-    ///
-    /// # Errors
-    /// In words for the operator: which key is missing, or that the seal does not fit.
-    fn open(&self, sealed: &Sealed, bound_to: &str) -> Result<Zeroizing<Vec<u8>>, String>;
-}
 
 /// What is sealed: JSON, so that a later version can add a field.
 #[derive(Serialize, Deserialize)]
@@ -76,16 +61,16 @@ pub(super) struct Keys {
 impl Keys {
     /// Reads the shared keys; makes them if there are none. Nodes that start together agree on one set, because only
     /// one can write it.
-    pub(super) async fn load_or_make(store: &dyn Store, sealer: &dyn Sealer) -> Result<Self, IdentityError> {
+    pub(super) async fn load_or_make(store: &dyn Store, vault: &Vault) -> Result<Self, IdentityError> {
         let sealed = match store.shared(NAME).await? {
             Some(sealed) => sealed,
             None => {
                 let made = generate()?;
-                let sealed = sealer.seal(&made, NAME).map_err(IdentityError::Seal)?;
+                let sealed = vault.seal(NAME, &made);
                 store.share(NAME, sealed, None).await?
             }
         };
-        let plain = sealer.open(&sealed, NAME).map_err(IdentityError::Seal)?;
+        let plain = vault.open_sealed(NAME, &sealed)?;
         Self::read(&plain)
     }
 

@@ -10,6 +10,7 @@ mod error;
 pub mod grants;
 mod http;
 mod keys;
+mod presented;
 mod principal;
 mod revocations;
 mod rotate;
@@ -25,13 +26,13 @@ pub use enrol::{Enrolled, NewDevice};
 pub use error::{Denied, IdentityError, RequestError};
 pub use grants::{GrantTrouble, Grants};
 pub use http::{AdminCheck, admin_routes, routes};
-pub use keys::Sealer;
 pub use principal::Principal;
 pub use rotate::{Exchanged, Refused};
 pub use settings::{IdentitySettings, Issuer};
 
-use crate::store::Store;
+use crate::{store::Store, vault::Vault};
 use keys::Keys;
+use presented::Presented;
 use revocations::Revocations;
 
 /// Told once for each device that this node learns to be revoked.
@@ -53,10 +54,10 @@ impl Identity {
     /// When the store cannot be read, or what it holds cannot be opened.
     pub async fn start(
         store: Arc<dyn Store>,
-        sealer: Arc<dyn Sealer>,
+        vault: Arc<Vault>,
         settings: IdentitySettings,
     ) -> Result<Arc<Self>, IdentityError> {
-        let keys = Keys::load_or_make(&*store, &*sealer).await?;
+        let keys = Keys::load_or_make(&*store, &vault).await?;
         let identity = Arc::new(Self {
             store,
             settings,

@@ -76,12 +76,14 @@ impl Identity {
     /// Revokes a device: its sessions, its tokens, its slaves. False: no such device, or revoked before.
     ///
     /// # Errors
-    /// When the store does not answer. The device is refused on this node from the moment that the store may have done
-    /// it.
+    /// When the store does not answer. If it did it all the same, the next reload tells.
     pub async fn revoke(&self, device: DeviceId) -> Result<bool, IdentityError> {
         let Some(row) = self.store.device(device).await? else {
             return Ok(false);
         };
+        if row.revoked_at.is_some() {
+            return Ok(false);
+        }
         let at = clock::unix();
         let revoked = self.store.revoke(device, at).await?;
         if self.revocations.insert(device, at) {

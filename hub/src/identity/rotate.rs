@@ -14,6 +14,7 @@ use super::{
 use crate::{
     clock,
     store::{Device, Hash},
+    vault::Vault,
 };
 
 /// How often a lost race is read again. Each loss means that another call advanced the same device meanwhile.
@@ -65,7 +66,7 @@ impl Identity {
                 return Err(Refused::Revoked);
             }
             if genuine.generation + 1 == device.generation {
-                return Ok(self.hand_over(device, device_token::hash(presented))?);
+                return Ok(self.hand_over(device, Vault::hash(presented))?);
             }
             if genuine.generation < device.generation {
                 return Err(self.replayed(&device, genuine).await?);
@@ -88,7 +89,7 @@ impl Identity {
         }
         for from in device.generation..=genuine.generation {
             let next = device_token::derive(self.keys.mac(), device.id, from + 1);
-            let advanced = self.store.advance(device.id, from, device_token::hash(&next)).await;
+            let advanced = self.store.advance(device.id, from, Vault::hash(&next)).await;
             if !advanced.map_err(IdentityError::from)? {
                 break;
             }
@@ -100,7 +101,7 @@ impl Identity {
     fn hand_over(&self, device: Device, presented: Hash) -> Result<Exchanged, Refused> {
         let newest = device_token::derive(self.keys.mac(), device.id, device.generation);
         let parent_fits = device.parent.is_some_and(|parent| same(parent, presented));
-        if !parent_fits || !same(device.newest, device_token::hash(&newest)) {
+        if !parent_fits || !same(device.newest, Vault::hash(&newest)) {
             // The store holds hashes of other tokens than the key makes: rows and key do not belong together.
             return Err(Refused::Unknown);
         }
