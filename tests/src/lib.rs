@@ -1,1 +1,27 @@
-//! x
+//! What the tests drive: the hub as a process, a provider that keeps a record of every call, raw devices.
+//!
+//! Nothing here uses the hub's or the client's code. Only the protocol's types are shared, and only to check that every
+//! frame that a hub sends is one that a client can read.
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a harness that cannot do its part fails the test that called it"
+)]
+
+pub mod admin;
+pub mod binaries;
+pub mod device;
+pub mod hub;
+pub mod oidc;
+pub mod process;
+pub mod provider;
+pub mod settings;
+pub mod wait;
+
+pub use admin::{Admin, Answer};
+pub use device::{Enrolled, Event, Follower, Session};
+pub use hub::Hub;
+pub use oidc::Oidc;
+pub use provider::{Fault, Provider};
+pub use settings::Settings;
+pub use wait::{BOUND, eventually, within};

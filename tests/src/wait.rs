@@ -1,0 +1,40 @@
+//! Waiting on conditions, with bounds.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a thing that should happen at once may take on a busy machine before the test calls it a failure.
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(15);
+
+/// Waits until `look` returns something.
+///
+/// # Panics
+/// When it has not within `bound`; the message names `what`.
+pub async fn eventually<T, F, Fut>(what: &str, bound: Duration, mut look: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + bound;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {bound:?}: {what}");
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits for `future`.
+///
+/// # Panics
+/// When it is not done within `bound`; the message names `what`.
+pub async fn within<F: Future>(what: &str, bound: Duration, future: F) -> F::Output {
+    timeout(bound, future)
+        .await
+        .unwrap_or_else(|_| panic!("not within {bound:?}: {what}"))
+}

@@ -1,0 +1,3 @@
+//! The promises, the protocol and the operator's view, tested from outside against the real binaries.
+
+mod harness;
