@@ -1,12 +1,15 @@
 //! Ids that programs make.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Visitor},
+};
 use uuid::Uuid;
 
-use crate::number::{NUMBER_BOUND, Seq};
+use crate::number::{NUMBER_BOUND, Seq, Whole};
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -121,7 +124,7 @@ impl FromStr for Cursor {
 }
 
 macro_rules! as_text {
-    ($name:ident, $pattern:literal) => {
+    ($name:ident, $schema:tt) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -130,60 +133,105 @@ macro_rules! as_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(D::Error::custom)
             }
         }
 
         impl JsonSchema for $name {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
+            fn schema_name() -> Cow<'static, str> {
                 stringify!($name).into()
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+                schemars::json_schema!($schema)
             }
         }
     };
 }
 
-as_text!(Epoch, "^[0-9a-fA-F]{16}$");
-as_text!(Cursor, "^[0-9a-fA-F]{16}\\.[0-9]{1,16}$");
+as_text!(Epoch, { "type": "string", "pattern": "^[0-9a-fA-F]{16}$" });
+// No pattern: what a cursor looks like is nobody's business but the hub's.
+as_text!(Cursor, { "type": "string", "description": "Opaque: keep it, and give it back as it was." });
 
-/// A device's own name for one of its requests; the one answer to it carries the same. At most 128 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+/// A device's own name for one of its requests; the one answer to it carries the same.
+///
+/// A text of at most 128 characters. Clients that like to count may use a number instead: it is answered as a number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
-pub struct RequestId(#[schemars(length(max = 128))] String);
+pub struct RequestId(Written);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Number(u64),
+}
 
 impl RequestId {
-    /// The longest id, in bytes.
+    /// The longest id, in characters (Unicode scalar values).
     pub const LONGEST: usize = 128;
 
     /// Wraps `text`, unless it is too long.
     pub fn new(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
-        (text.len() <= Self::LONGEST).then_some(Self(text))
+        (text.chars().count() <= Self::LONGEST).then_some(Self(Written::Text(text)))
     }
+}
 
-    /// The id as the device wrote it.
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Written::Text(text) => f.write_str(text),
+            Written::Number(number) => number.fmt(f),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for RequestId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Clients in other languages like to count: a number is taken as its decimal text and answered as text.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Text(String),
-            Number(u64),
+        struct TextOrNumber;
+
+        impl Visitor<'_> for TextOrNumber {
+            type Value = RequestId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text of at most 128 characters, or a whole number")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<RequestId, E> {
+                RequestId::new(text).ok_or_else(|| E::invalid_length(text.chars().count(), &self))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<RequestId, E> {
+                Whole.visit_u64(number).map(Written::Number).map(RequestId)
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<RequestId, E> {
+                Whole.visit_i64(number).map(Written::Number).map(RequestId)
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<RequestId, E> {
+                Whole.visit_f64(number).map(Written::Number).map(RequestId)
+            }
         }
-        let text = match Either::deserialize(deserializer)? {
-            Either::Text(text) => text,
-            Either::Number(number) => number.to_string(),
-        };
-        Self::new(text).ok_or_else(|| serde::de::Error::custom("id is longer than 128 bytes"))
+
+        deserializer.deserialize_any(TextOrNumber)
+    }
+}
+
+impl JsonSchema for RequestId {
+    fn schema_name() -> Cow<'static, str> {
+        "RequestId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "description": "A device's own name for one of its requests; the one answer to it carries the same.",
+            "type": ["string", "integer"],
+            "maxLength": Self::LONGEST,
+            "minimum": 0,
+            "maximum": NUMBER_BOUND - 1,
+        })
     }
 }

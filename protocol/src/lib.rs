@@ -13,7 +13,9 @@ pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod number;
+pub mod schema;
 pub mod secret;
+mod strict;
 pub mod version;
 
 pub use close::Close;

@@ -138,7 +138,11 @@ macro_rules! text_type {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+                schemars::json_schema!({
+                    "type": "string",
+                    "pattern": $pattern,
+                    "not": { "pattern": "(^|/)\\.{1,2}(/|$)" },
+                })
             }
         }
     };

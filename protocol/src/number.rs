@@ -3,18 +3,85 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, Unexpected, Visitor},
+};
 
 /// One above the largest number that may go over the wire (2^53; RFC 8259 section 6 on interoperable integers).
 pub const NUMBER_BOUND: u64 = 1 << 53;
 
-fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let number = u64::deserialize(deserializer)?;
-    if number < NUMBER_BOUND {
-        Ok(number)
-    } else {
-        Err(serde::de::Error::custom("number is not below 2^53"))
+/// Takes a whole number from 0 to 2^53 - 1, however JSON writes it: `7`, `7.0` and `7e0` are the same number.
+pub(crate) struct Whole;
+
+impl Visitor<'_> for Whole {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number from 0 to 2^53 - 1")
     }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+        if number < NUMBER_BOUND {
+            Ok(number)
+        } else {
+            Err(E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
+        u64::try_from(number)
+            .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+            .and_then(|number| self.visit_u64(number))
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "2^53 is a power of two: a float holds it exactly"
+    )]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be whole and in range"
+    )]
+    fn visit_f64<E: Error>(self, number: f64) -> Result<u64, E> {
+        if number.fract() == 0.0 && (0.0..NUMBER_BOUND as f64).contains(&number) {
+            Ok(number as u64)
+        } else {
+            Err(E::invalid_value(Unexpected::Float(number), &self))
+        }
+    }
+}
+
+/// A whole number below 2^53.
+pub(crate) fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_any(Whole)
+}
+
+/// The same, or nothing.
+pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Bounded(#[serde(deserialize_with = "bounded")] u64);
+    Ok(Option::<Bounded>::deserialize(deserializer)?.map(|Bounded(number)| number))
+}
+
+fn to_u16<E: Error>(number: u64) -> Result<u16, E> {
+    u16::try_from(number).map_err(|_| E::custom("number is not below 2^16"))
+}
+
+/// The same, for a field that holds 16 bits.
+pub(crate) fn bounded_u16<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    bounded(deserializer).and_then(to_u16)
+}
+
+/// The same, or nothing, for a field that holds 16 bits.
+pub(crate) fn optional_u16<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    optional(deserializer)?.map(to_u16).transpose()
+}
+
+/// The same, or nothing, for a field in which all from 255 up means the same.
+pub(crate) fn optional_up_to_255<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    Ok(optional(deserializer)?.map(|number| u8::try_from(number).unwrap_or(u8::MAX)))
 }
 
 macro_rules! number {

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Epoch, GrantName, LeaseId, RequestId, Secret, Seq, Version};
+use crate::{DeviceId, Epoch, GrantName, LeaseId, RequestId, Secret, Seq, Version, number, strict};
 
 /// Everything that a client may say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// The first frame of a session.
@@ -27,20 +27,58 @@ pub enum ClientFrame {
     Failed(Failed),
 }
 
+impl ClientFrame {
+    /// The word in `type`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Ack(_) => "ack",
+            Self::Refresh(_) => "refresh",
+            Self::Presence(_) => "presence",
+            Self::Accept(_) => "accept",
+            Self::Renew(_) => "renew",
+            Self::Publish(_) => "publish",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Reads the frame of type `kind` from `text`, an object; none if there is no such type.
+    pub(crate) fn from_json(kind: &str, text: &str) -> Option<serde_json::Result<Self>> {
+        Some(match kind {
+            "hello" => serde_json::from_str(text).map(Self::Hello),
+            "ack" => serde_json::from_str(text).map(Self::Ack),
+            "refresh" => serde_json::from_str(text).map(Self::Refresh),
+            "presence" => serde_json::from_str(text).map(Self::Presence),
+            "accept" => serde_json::from_str(text).map(Self::Accept),
+            "renew" => serde_json::from_str(text).map(Self::Renew),
+            "publish" => serde_json::from_str(text).map(Self::Publish),
+            "failed" => serde_json::from_str(text).map(Self::Failed),
+            _ => return None,
+        })
+    }
+}
+
 /// The first frame of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hello {
     /// The device access token.
     pub token: Secret,
     /// Who is speaking; `id` must be the one the token was issued to.
+    #[serde(deserialize_with = "strict::object")]
     pub device: HelloDevice,
     /// The last cursor held, if any. Opaque: one that cannot be read is answered with a `reset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// Whether somebody is using the device.
+    #[serde(deserialize_with = "strict::word")]
     pub state: PresenceState,
     /// Lowers this device's weight in elections below that of its kind; higher values than the kind's are ignored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "number::optional_up_to_255",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<u64>")]
     pub priority: Option<u8>,
 }
 
@@ -81,6 +119,7 @@ pub struct Refresh {
     /// The version that the device holds and cannot use.
     pub rejected_version: Version,
     /// For the log only.
+    #[serde(deserialize_with = "strict::word")]
     pub reason: RefreshReason,
 }
 
@@ -98,6 +137,7 @@ pub enum RefreshReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Presence {
     /// The new state.
+    #[serde(deserialize_with = "strict::word")]
     pub state: PresenceState,
 }
 
@@ -133,6 +173,7 @@ pub struct Publish {
     /// The version whose refresh token was redeemed.
     pub from_version: Version,
     /// What the provider answered.
+    #[serde(deserialize_with = "strict::object")]
     pub token: PublishedToken,
 }
 
@@ -145,7 +186,11 @@ pub struct PublishedToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<Secret>,
     /// Lifetime of the access token in seconds, counted from the provider's answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "number::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub expires_in: Option<u64>,
     /// The scope granted, if the provider said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +211,11 @@ pub struct Failed {
     /// Whether the request left the device. `false` also declines an election.
     pub sent: bool,
     /// The provider's HTTP status, if it answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "number::optional_u16",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub status: Option<u16>,
     /// The provider's `error` (RFC 6749 section 5.2), if it gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,14 +1,15 @@
 //! Hub → client.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Code, Cursor, DeviceId, Epoch, GrantName, LeaseId, RequestId, Secret, Seq, SessionId, UnixSeconds, UserId, Version,
+    number, strict,
 };
 
 /// Everything that a hub may say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum HubFrame {
     /// The answer to `hello`.
@@ -33,6 +34,41 @@ pub enum HubFrame {
     Error(Error),
 }
 
+impl HubFrame {
+    /// The word in `type`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Welcome(_) => "welcome",
+            Self::Synced(_) => "synced",
+            Self::Token(_) => "token",
+            Self::Status(_) => "status",
+            Self::Elected(_) => "elected",
+            Self::Redeem(_) => "redeem",
+            Self::Lease(_) => "lease",
+            Self::Done(_) => "done",
+            Self::Goaway(_) => "goaway",
+            Self::Error(_) => "error",
+        }
+    }
+
+    /// Reads the frame of type `kind` from `text`, an object; none if there is no such type.
+    pub(crate) fn from_json(kind: &str, text: &str) -> Option<serde_json::Result<Self>> {
+        Some(match kind {
+            "welcome" => serde_json::from_str(text).map(Self::Welcome),
+            "synced" => serde_json::from_str(text).map(Self::Synced),
+            "token" => serde_json::from_str(text).map(Self::Token),
+            "status" => serde_json::from_str(text).map(Self::Status),
+            "elected" => serde_json::from_str(text).map(Self::Elected),
+            "redeem" => serde_json::from_str(text).map(Self::Redeem),
+            "lease" => serde_json::from_str(text).map(Self::Lease),
+            "done" => serde_json::from_str(text).map(Self::Done),
+            "goaway" => serde_json::from_str(text).map(Self::Goaway),
+            "error" => serde_json::from_str(text).map(Self::Error),
+            _ => return None,
+        })
+    }
+}
+
 /// The answer to `hello`. What follows: a `token` or `status` for each grant changed since the cursor, then `synced`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Welcome {
@@ -45,8 +81,10 @@ pub struct Welcome {
     /// The hub's clock; the difference to the client's is the skew.
     pub time: UnixSeconds,
     /// Seconds between the hub's pings.
+    #[serde(deserialize_with = "number::bounded")]
     pub heartbeat: u64,
     /// How the state is brought up to date.
+    #[serde(deserialize_with = "strict::word")]
     pub resume: Resume,
 }
 
@@ -88,11 +126,19 @@ pub struct Token {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// When it expires; null when the provider did not say.
+    #[schemars(required, schema_with = "time_or_null")]
     pub expires_at: Option<UnixSeconds>,
     /// When the provider issued it, by the hub's clock.
     pub refreshed_at: UnixSeconds,
     /// Where it came from.
+    #[serde(deserialize_with = "strict::word")]
     pub cause: Cause,
+}
+
+/// A time that is always there, but may be null.
+fn time_or_null(generator: &mut SchemaGenerator) -> Schema {
+    let time = generator.subschema_for::<UnixSeconds>();
+    schemars::json_schema!({ "anyOf": [time, { "type": "null" }] })
 }
 
 /// Where a token set came from.
@@ -117,12 +163,17 @@ pub struct Status {
     /// The cursor of one who holds this and everything before it.
     pub cursor: Cursor,
     /// The state.
+    #[serde(deserialize_with = "strict::word")]
     pub health: Health,
     /// The device that redeems, when one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refreshing_by: Option<DeviceId>,
     /// Seconds after which `refreshing` ends by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "number::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub lease_expires_in: Option<u64>,
     /// Why, in words for people; never a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +208,7 @@ pub struct Elected {
     /// The grant.
     pub grant: GrantName,
     /// The lease on offer.
+    #[serde(deserialize_with = "strict::object")]
     pub lease: ElectedLease,
     /// The version to redeem.
     pub from_version: Version,
@@ -168,8 +220,10 @@ pub struct ElectedLease {
     /// Its id.
     pub id: LeaseId,
     /// Seconds until it lapses.
+    #[serde(deserialize_with = "number::bounded")]
     pub expires_in: u64,
     /// Seconds between renewals.
+    #[serde(deserialize_with = "number::bounded")]
     pub renew_every: u64,
 }
 
@@ -189,13 +243,16 @@ pub struct Redeem {
     /// The OAuth client.
     pub client_id: String,
     /// How to write the request.
+    #[serde(deserialize_with = "strict::word")]
     pub request_format: RequestFormat,
     /// The scope to ask for, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// Seconds within which the request must leave; after that, `failed{sent: false}`.
+    #[serde(deserialize_with = "number::bounded")]
     pub send_within: u64,
     /// Seconds after which to stop waiting for the provider.
+    #[serde(deserialize_with = "number::bounded")]
     pub deadline: u64,
 }
 
@@ -218,6 +275,7 @@ pub struct Lease {
     /// The lease.
     pub id: LeaseId,
     /// Seconds until it lapses.
+    #[serde(deserialize_with = "number::bounded")]
     pub expires_in: u64,
 }
 
@@ -238,6 +296,7 @@ pub struct Goaway {
     /// Why.
     pub reason: String,
     /// When to come back; each client gets its own.
+    #[serde(deserialize_with = "strict::object")]
     pub reconnect_after: ReconnectAfter,
 }
 
@@ -245,8 +304,10 @@ pub struct Goaway {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReconnectAfter {
     /// Not before, in milliseconds.
+    #[serde(deserialize_with = "number::bounded")]
     pub min_ms: u64,
     /// Not after, in milliseconds.
+    #[serde(deserialize_with = "number::bounded")]
     pub max_ms: u64,
 }
 
@@ -260,6 +321,7 @@ pub struct Error {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantName>,
     /// What went wrong.
+    #[serde(deserialize_with = "strict::word")]
     pub code: Code,
     /// The same in words for people; never a secret.
     pub message: String,
