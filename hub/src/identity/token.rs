@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Header};
 use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, Secret, UserId};
 use serde::{Deserialize, Serialize};
@@ -86,9 +87,7 @@ pub(super) fn mint(
         kid: Some(key.kid.clone()),
         ..Header::new(Algorithm::EdDSA)
     };
-    jsonwebtoken::encode(&header, &claims, &key.encoding)
-        .map(Secret::new)
-        .map_err(|_| IdentityError::Crypto("sign an access token"))
+    key.sign(&header, &claims)
 }
 
 /// Checks a token and reads who holds it. Revocation is the caller's to check.
@@ -124,12 +123,14 @@ pub(super) fn verify(keys: &Keys, settings: &IdentitySettings, token: &Secret, n
         .as_deref()
         .and_then(|kid| keys.by_id(kid))
         .ok_or(Denied::UnknownKey)?;
-    let claims = jsonwebtoken::decode::<Claims>(token.expose(), &key.decoding, &signature_only())
-        .map_err(|error| match error.kind() {
-            ErrorKind::InvalidSignature => Denied::BadSignature,
-            _ => Denied::Malformed,
-        })?
-        .claims;
+    // Only after the signature is known to be ours is anything in the claims looked at.
+    let (message, signature) = token.expose().rsplit_once('.').ok_or(Denied::Malformed)?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Denied::Malformed)?;
+    if !key.made(&signature, message.as_bytes()) {
+        return Err(Denied::BadSignature);
+    }
+    let claims: Claims =
+        jsonwebtoken::dangerous::insecure_decode_claims(token.expose()).map_err(|_| Denied::Malformed)?;
     if !settings.issuer.accepts(&claims.iss) {
         return Err(Denied::WrongIssuer);
     }
@@ -145,15 +146,6 @@ fn is_access_token(typ: &str) -> bool {
     typ.eq_ignore_ascii_case(TYP) || typ.eq_ignore_ascii_case("application/at+jwt")
 }
 
-/// The algorithm is pinned here; the claims are checked by us, on the hub's clock.
-fn signature_only() -> Validation {
-    let mut validation = Validation::new(Algorithm::EdDSA);
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    validation.required_spec_claims.clear();
-    validation
-}
-
 fn within_lifetime(claims: &Claims, skew: Duration, now: Unix) -> Result<(), Denied> {
     let expires = Unix(claims.exp.saturating_mul(1000));
     if now >= expires + skew {
@@ -164,3 +156,6 @@ fn within_lifetime(claims: &Claims, skew: Duration, now: Unix) -> Result<(), Den
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
