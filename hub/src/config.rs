@@ -1,1 +1,0 @@
-//! Settings: a TOML file, then the environment.

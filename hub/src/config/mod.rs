@@ -1,0 +1,171 @@
+//! Settings: a TOML file, then the environment.
+//!
+//! Every setting is declared once, in [`settings`]: name, type, default and documentation. Reading, checking, printing
+//! and the reference are made from that.
+
+mod check;
+mod environment;
+mod error;
+mod print;
+mod reader;
+mod section;
+mod settings;
+mod types;
+mod value;
+mod word;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use toml::de::DeTable;
+
+pub use error::{ConfigError, ConfigErrors, Place};
+pub use settings::{Alerts, Cluster, Election, Identity, Limits, Log, ProviderSettings, Server, Store, Tls};
+pub use types::{ClientAuth, ClusterUrl, Hidden, LogFormat, LogLevel, Network, Origin, RequestFormat, StoreUrl};
+
+use crate::{
+    identity::{IdentitySettings, Issuer},
+    store::DeviceKind,
+};
+use environment::Overlay;
+use reader::{Document, Found};
+
+/// All settings, valid.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the hub listens, and whom it lets in.
+    pub server: Server,
+    /// Where everything durable lives.
+    pub store: Store,
+    /// How several nodes find each other.
+    pub cluster: Cluster,
+    /// Providers by name, the first part of a grant's name.
+    pub providers: BTreeMap<String, ProviderSettings>,
+    /// Weight of each kind of device in elections.
+    pub election: Election,
+    /// Who devices are.
+    pub identity: Identity,
+    /// The built-in alert rules.
+    pub alerts: Alerts,
+    /// Logs.
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads a file, then the environment (`LOCKSTEP_SECTION__KEY`), and checks all of it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigErrors> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigErrors(vec![ConfigError {
+                place: Place::File(file.clone()),
+                key: String::new(),
+                what: format!("cannot be read: {error}"),
+            }])
+        })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&file, &text, base, environment)
+    }
+
+    /// Reads settings from `text`, called `file` in messages, with paths relative to `base`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        base: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let overlay = Overlay::new(environment);
+        let document = Document::new(file, text, base, &overlay);
+        let (table, mistakes) = DeTable::parse_recoverable(text);
+        for mistake in &mistakes {
+            let place = document.place(&mistake.span().unwrap_or_default());
+            document.error(place, "", format!("not TOML: {}", mistake.message()));
+        }
+        let config = read(&document, table.get_ref());
+        let Found {
+            mut errors,
+            mut unknown,
+            places,
+        } = document.found();
+        unknown.extend(
+            overlay
+                .left()
+                .map(|(name, key)| (Place::Environment(name.to_owned()), key)),
+        );
+        errors.extend(check::unknown(unknown, places.keys()));
+        if let Some(config) = &config {
+            errors.extend(check::rules(config, &places, file));
+        }
+        match config {
+            Some(config) if errors.is_empty() => Ok(config),
+            _ => {
+                errors.sort_by(|a, b| a.place.cmp(&b.place));
+                Err(ConfigErrors(errors))
+            }
+        }
+    }
+
+    /// The effective settings as TOML, secrets redacted.
+    pub fn print(&self) -> String {
+        print::effective(self)
+    }
+
+    /// All settings with their defaults and what they mean, as TOML.
+    pub fn reference() -> String {
+        print::reference()
+    }
+
+    /// What identity is told. `listening` is this node's own URL, for when no public one is configured.
+    pub fn identity(&self, listening: &str) -> IdentitySettings {
+        let public = self.identity.issuer.clone().or_else(|| {
+            let url = self.server.public_url.as_ref()?;
+            Some(url.as_str().trim_end_matches('/').to_owned())
+        });
+        let weights = &self.election;
+        IdentitySettings {
+            issuer: public.map_or_else(|| Issuer::Listening(listening.to_owned()), Issuer::Public),
+            audience: self.identity.audience.clone().unwrap_or_else(|| "lockstep".into()),
+            access_ttl: self.identity.access_token_lifetime,
+            kind_priority: HashMap::from([
+                (DeviceKind::Desktop, weights.desktop),
+                (DeviceKind::Web, weights.web),
+                (DeviceKind::Cli, weights.cli),
+                (DeviceKind::Server, weights.server),
+                (DeviceKind::Mobile, weights.mobile),
+                (DeviceKind::Iot, weights.iot),
+            ]),
+            ..IdentitySettings::default()
+        }
+    }
+}
+
+fn read(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
+    let mut root = document.root(table);
+    // All sections are read before the first one that is missing ends it: every mistake is to be found.
+    let server = root.section("server");
+    let store = root.section("store");
+    let cluster = root.section("cluster");
+    let providers = root.named("providers", check::provider_name);
+    let election = root.section("election");
+    let identity = root.section("identity");
+    let alerts = root.section("alerts");
+    let log = root.section("log");
+    root.refuse_the_rest();
+    Some(Config {
+        server: server?,
+        store: store?,
+        cluster: cluster?,
+        providers: providers?,
+        election: election?,
+        identity: identity?,
+        alerts: alerts?,
+        log: log?,
+    })
+}

@@ -1,0 +1,150 @@
+//! Settings as TOML: the effective ones, and the reference of all.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use super::{
+    Alerts, Cluster, Config, Election, Identity, Log, ProviderSettings, Server, Store,
+    section::{Entry, Item, Section},
+};
+
+/// The table in the reference that stands for all providers.
+const ANY_PROVIDER: &str = "providers.example";
+
+/// The effective settings, secrets redacted.
+pub(super) fn effective(config: &Config) -> String {
+    let mut tables = vec![
+        ("server".to_owned(), config.server.entries()),
+        ("store".to_owned(), config.store.entries()),
+        ("cluster".to_owned(), config.cluster.entries()),
+    ];
+    for (name, provider) in &config.providers {
+        tables.push((format!("providers.{}", key(name)), provider.entries()));
+    }
+    tables.extend([
+        ("election".to_owned(), config.election.entries()),
+        ("identity".to_owned(), config.identity.entries()),
+        ("alerts".to_owned(), config.alerts.entries()),
+        ("log".to_owned(), config.log.entries()),
+    ]);
+    let mut out = String::new();
+    for (name, entries) in tables {
+        effective_table(&mut out, &name, &entries);
+    }
+    out
+}
+
+fn effective_table(out: &mut String, name: &str, entries: &[Entry]) {
+    let _ = writeln!(out, "[{name}]");
+    for entry in entries {
+        if let Item::Set(value) = &entry.item {
+            let _ = writeln!(out, "{} = {value}", entry.key);
+        }
+    }
+    out.push('\n');
+    for entry in entries {
+        if let Item::Table(entries) = &entry.item {
+            effective_table(out, &format!("{name}.{}", entry.key), entries);
+        }
+    }
+}
+
+/// A provider's name as a TOML key.
+fn key(name: &str) -> String {
+    let bare = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if bare {
+        name.to_owned()
+    } else {
+        super::value::quoted(name)
+    }
+}
+
+fn all_tables() -> Vec<(&'static str, &'static [&'static str], Vec<Entry>)> {
+    fn of<T: Section>(name: &'static str) -> (&'static str, &'static [&'static str], Vec<Entry>) {
+        (name, T::ABOUT, T::reference())
+    }
+    vec![
+        of::<Server>("server"),
+        of::<Store>("store"),
+        of::<Cluster>("cluster"),
+        of::<ProviderSettings>(ANY_PROVIDER),
+        of::<Election>("election"),
+        of::<Identity>("identity"),
+        of::<Alerts>("alerts"),
+        of::<Log>("log"),
+    ]
+}
+
+/// All settings with their defaults and what they mean. What has no default is commented out.
+pub(super) fn reference() -> String {
+    let mut out = String::from(
+        "# All settings of lockstep-hub with their defaults. Those without a default are commented out.\n\
+         # Each can be set from the environment as LOCKSTEP_SECTION__KEY, like LOCKSTEP_SERVER__LISTEN or\n\
+         # LOCKSTEP_PROVIDERS__EXAMPLE__CLIENT_ID. Relative paths are relative to the file that they stand in.\n\n",
+    );
+    for (name, about, entries) in all_tables() {
+        reference_table(&mut out, name, about, &entries, "");
+    }
+    out
+}
+
+fn reference_table(out: &mut String, name: &str, about: &[&str], entries: &[Entry], comment: &str) {
+    for line in about {
+        let _ = writeln!(out, "#{line}");
+    }
+    let _ = writeln!(out, "{comment}[{name}]");
+    for entry in entries {
+        let (comment, value) = match &entry.item {
+            Item::Set(value) => (comment, value),
+            Item::Unset(example) => ("# ", example),
+            Item::Table(_) | Item::NoTable(_) => continue,
+        };
+        for line in &entry.doc {
+            let _ = writeln!(out, "#{line}");
+        }
+        let _ = writeln!(out, "{comment}{} = {value}", entry.key);
+    }
+    out.push('\n');
+    for entry in entries {
+        let name = format!("{name}.{}", entry.key);
+        match &entry.item {
+            Item::Table(entries) => reference_table(out, &name, &entry.doc, entries, comment),
+            Item::NoTable(entries) => reference_table(out, &name, &entry.doc, entries, "# "),
+            Item::Set(_) | Item::Unset(_) => {}
+        }
+    }
+}
+
+/// Every setting and table that there is, by its whole name. `seen` are the names of settings and tables in use: they
+/// tell which providers there are.
+pub(super) fn known_settings<'a>(seen: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    let mut known = BTreeSet::from(["providers".to_owned()]);
+    for (name, _, entries) in all_tables() {
+        collect(&mut known, name, &entries);
+    }
+    let of_any: Vec<_> = known
+        .iter()
+        .filter_map(|name| name.strip_prefix(ANY_PROVIDER).map(str::to_owned))
+        .collect();
+    for setting in seen {
+        let mut parts = setting.split('.');
+        if let (Some("providers"), Some(name)) = (parts.next(), parts.next()) {
+            known.extend(of_any.iter().map(|rest| format!("providers.{name}{rest}")));
+        }
+    }
+    known
+}
+
+fn collect(known: &mut BTreeSet<String>, name: &str, entries: &[Entry]) {
+    known.insert(name.to_owned());
+    for entry in entries {
+        let name = format!("{name}.{}", entry.key);
+        match &entry.item {
+            Item::Table(entries) | Item::NoTable(entries) => collect(known, &name, entries),
+            Item::Set(_) | Item::Unset(_) => {
+                known.insert(name);
+            }
+        }
+    }
+}

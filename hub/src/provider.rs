@@ -1,1 +1,0 @@
-//! The provider client and its limiter.

@@ -1,0 +1,9 @@
+//! Logs, metrics, alerts. Nothing here ever sees a secret.
+
+pub mod alert;
+pub mod logs;
+pub mod metrics;
+mod note;
+mod process;
+
+pub use note::note;
