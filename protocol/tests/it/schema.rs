@@ -20,7 +20,7 @@ fn the_schema_file_is_made_from_the_types() {
         .unwrap_or_default();
     assert!(
         kept == made,
-        "the types have changed and {} has not; if that was meant, run\n\n    LOCKSTEP_BLESS=1 cargo test -p lockstep-protocol --test schema\n",
+        "the types have changed and {} has not; if that was meant, run\n\n    LOCKSTEP_BLESS=1 cargo test -p lockstep-protocol\n",
         file().display()
     );
 }

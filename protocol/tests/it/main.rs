@@ -1,0 +1,9 @@
+//! The protocol, seen from outside.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod arbitrary;
+mod codec;
+mod properties;
+mod schema;
+mod vectors;
