@@ -26,6 +26,7 @@ pub struct Sealed {
     /// Which key sealed it.
     pub key: u32,
     /// Nonce and ciphertext.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 

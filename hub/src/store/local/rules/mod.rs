@@ -1,0 +1,42 @@
+//! The rules of each write, judged on rows of one moment.
+
+pub(super) mod device;
+pub(super) mod due;
+pub(super) mod grant;
+pub(super) mod node;
+
+use lockstep_engine::{
+    record::{Claim, Holder},
+    time::Unix,
+};
+use lockstep_protocol::{GrantName, UserId};
+
+use super::{
+    key::Key,
+    row::{Entry, GrantRow},
+    rows::Changes,
+};
+
+/// Which grant.
+type At = (UserId, GrantName);
+
+/// Whether `holder` may take over a claim that stands: it has lapsed, or is of the same node and not of a later run.
+fn may_take_over(claim: &Claim, holder: &Holder, now: Unix) -> bool {
+    claim.expires_at <= now || (claim.holder.node == holder.node && claim.holder.incarnation <= holder.incarnation)
+}
+
+/// Puts a grant's row, and its entry in the index of what is due where it belongs.
+fn put_grant(changes: &mut Changes, (user, grant): &At, old: Option<&GrantRow>, new: &GrantRow) {
+    let place = |row: &GrantRow| row.due(|due| Key::due(due, user, grant));
+    let (was, is) = (old.and_then(place), place(new));
+    if was != is {
+        if let Some(was) = was {
+            changes.drop(was);
+        }
+        if let Some(is) = is {
+            changes.put(is, &Entry);
+        }
+    }
+    changes.put(Key::grant(user, grant), new);
+    changes.grants += 1;
+}
