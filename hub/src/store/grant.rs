@@ -67,7 +67,7 @@ pub struct ClaimRow {
     pub ttl_ms: u64,
     /// What for.
     pub purpose: Purpose,
-    /// Doubt that the record takes on with the claim.
+    /// The record's doubt from now on.
     pub doubt: Option<Doubt>,
 }
 
@@ -97,14 +97,17 @@ pub struct DueQuery {
     pub leases: Vec<LeaseId>,
 }
 
-/// A grant claimed ahead of expiry.
+/// A grant that is due.
 #[derive(Debug, Clone)]
 pub struct Due {
     /// Whose grant.
     pub user: UserId,
     /// Which.
     pub grant: GrantName,
-    /// The record, claim included.
+    /// Whether it was claimed. If not, a claim without outcome stands that was abandoned: what became of that is for the
+    /// grant's machine to judge.
+    pub claimed: bool,
+    /// The record as it is now, claim included.
     pub record: StoredGrant,
 }
 
@@ -157,6 +160,8 @@ pub struct SettleRow {
     pub grant: GrantName,
     /// The claim that ends.
     pub lease: LeaseId,
+    /// Who says so. The claim of another node may only be ended once it has lapsed.
+    pub holder: Holder,
     /// The version it is about.
     pub version: Version,
     /// What is now known.

@@ -75,8 +75,10 @@ pub trait Store: Send + Sync + 'static {
     /// that stands is `over` and has lapsed, or belongs to an incarnation of the same node not after this one.
     async fn claim(&self, row: ClaimRow) -> Answer<Claimed>;
 
-    /// Claims, oldest first, what is due at one provider: `due_at` reached, no live claim of another node, used since
-    /// `used_since`. At most as many as leases are given.
+    /// Claims, oldest first, what is due at one provider: `due_at` reached, no claim, used since `used_since`. At most as
+    /// many as leases are given. Returns with them, unclaimed and at most as many, the grants whose claim was abandoned:
+    /// lapsed without an outcome, or of a former incarnation of the same node and lapsed. Claims of this very incarnation
+    /// are its own to judge and never returned.
     async fn claim_due(&self, query: DueQuery) -> Answer<Vec<Due>>;
 
     /// Makes a claim stand for `ttl_ms` from now, if it still stands. A claim that has lapsed but was not replaced may
@@ -86,16 +88,17 @@ pub trait Store: Send + Sync + 'static {
     /// Writes into the claim that the refresh token is handed to `device`, if the claim still stands and has not lapsed.
     async fn hand_out(&self, user: &UserId, grant: &GrantName, lease: LeaseId, device: DeviceId) -> Answer<bool>;
 
-    /// Commits a token set if `from_version` is current: version and seq rise by one, health is `ok`, claim, doubt,
-    /// alternate and old leases are gone. A tombstone takes only a login. Makes the grant (and the user) when
+    /// Commits a token set if `from_version` is current: version and seq rise by one, health is `ok`, claim, doubt and
+    /// alternate are gone, `leases` become `former_leases`. A tombstone takes only a login. Makes the grant (and the user) when
     /// `from_version` is 0 and there is none.
     async fn commit(&self, row: CommitRow) -> Answer<Committed>;
 
     /// Keeps a sealed token set as the alternate of `version`, if that is current and it has none.
     async fn keep_alternate(&self, user: &UserId, grant: &GrantName, version: Version, tokens: Sealed) -> Answer<()>;
 
-    /// Ends the claim `lease` (or none) with a verdict, if the version is still the one named and no other claim stands.
-    /// Seq rises if health, reason or `retry_at` change. Returns the record as it is now either way.
+    /// Ends the claim `lease` (or none) with a verdict, if the version is still the one named and no other claim stands;
+    /// another node's only once it has lapsed. Seq rises if the verdict is to be told. Returns the record as it is now
+    /// either way.
     async fn settle(&self, row: SettleRow) -> Answer<Option<StoredGrant>>;
 
     /// Makes a grant a tombstone (token sets gone, version kept, seq risen) and drops its slaves. None: no such grant.

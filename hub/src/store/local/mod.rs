@@ -125,7 +125,7 @@ impl<B: Backend> Store for Local<B> {
     }
 
     async fn settle(&self, row: SettleRow) -> Answer<Option<StoredGrant>> {
-        self.0.write(move |rows, _| grant::settle(rows, row)).await
+        self.0.write(move |rows, now| grant::settle(rows, now, row)).await
     }
 
     async fn delete_grant(&self, user: &UserId, grant: &GrantName) -> Answer<Option<StoredGrant>> {

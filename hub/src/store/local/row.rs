@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     super::{Answer, Device, Hash, Mark, Sealed, Slave, StoredGrant},
-    key::{Key, corrupt},
+    key::corrupt,
 };
 
 /// Something that is kept under a key.
@@ -99,9 +99,12 @@ pub(super) struct GrantRow {
 impl Row for GrantRow {}
 
 impl GrantRow {
-    /// Its place in the index of what is due, if it has one.
-    pub(super) fn due(&self, key: impl FnOnce(Unix) -> Key) -> Option<Key> {
-        self.record.due_at.filter(|_| !self.parked).map(key)
+    /// When it is to be looked at: if claimed, when the claim lapses (whoever holds it may be gone), else when it is due.
+    pub(super) fn due(&self) -> Option<Unix> {
+        match &self.record.claim {
+            Some(claim) => Some(claim.expires_at),
+            None => self.record.due_at.filter(|_| !self.parked),
+        }
     }
 }
 

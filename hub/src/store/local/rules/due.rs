@@ -3,7 +3,7 @@
 use std::{collections::HashSet, ops::ControlFlow};
 
 use lockstep_engine::{
-    record::{Claim, Doubt, Holder, Purpose},
+    record::{Claim, Purpose},
     time::Unix,
 };
 use lockstep_protocol::{GrantName, LeaseId, UserId};
@@ -15,7 +15,7 @@ use super::{
         row::GrantRow,
         rows::{Changes, Judged, Rows},
     },
-    At, grant, put_grant,
+    At, grant, place_grant, put_grant,
 };
 
 /// The most entries of the index that one call looks at, so that a crowd of unused grants holds nobody up.
@@ -26,31 +26,36 @@ pub(in super::super) fn claim_due(rows: &dyn Rows, now: Unix, query: &DueQuery) 
         answer: Vec::new(),
         changes: Changes::default(),
     };
-    let mut leases = query.leases.iter().copied();
-    let mut lease = leases.next();
-    let mut looked_at = 0;
+    let mut leases = query.leases.iter().copied().peekable();
+    let (mut abandoned, mut looked_at) = (0, 0);
     let prefix = Key::due_at(&query.provider);
     rows.walk(prefix.as_slice(), prefix.as_slice(), &mut |key, _| {
         let (due, user, grant) = Key::parse_due(key, &prefix, &query.provider)?;
-        let Some(free) = lease.filter(|_| due <= now && looked_at < MOST_LOOKED_AT) else {
+        let Some(lease) = leases.peek().filter(|_| due <= now && looked_at < MOST_LOOKED_AT) else {
             return Ok(ControlFlow::Break(()));
         };
         looked_at += 1;
-        let at = (user, grant);
-        if let Some(claimed) = look_at(rows, &mut judged.changes, &at, query, free, now)? {
-            judged.answer.push(claimed);
-            lease = leases.next();
+        match look_at(rows, &mut judged.changes, (user, grant), query, *lease, now)? {
+            Some(found) if found.claimed => {
+                leases.next();
+                judged.answer.push(found);
+            }
+            Some(found) if abandoned < query.leases.len() => {
+                abandoned += 1;
+                judged.answer.push(found);
+            }
+            _ => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(judged)
 }
 
-/// Claims a grant that is due, parks it if nobody uses it, or leaves it alone.
+/// Claims a grant that is due, finds its claim abandoned, parks it if nobody uses it, or leaves it alone.
 fn look_at(
     rows: &dyn Rows,
     changes: &mut Changes,
-    at: &At,
+    at: At,
     query: &DueQuery,
     lease: LeaseId,
     now: Unix,
@@ -59,58 +64,38 @@ fn look_at(
     let old = rows.row::<GrantRow>(&key)?;
     let old = old.ok_or_else(|| super::super::key::corrupt(key.as_slice(), "due, but not there"))?;
     let mut new = old.clone();
-    if old.used < query.used_since {
-        new.parked = true;
-        put_grant(changes, at, Some(&old), &new);
-        return Ok(None);
-    }
-    if old
-        .record
-        .claim
-        .as_ref()
-        .is_some_and(|claim| !is_abandoned(claim, &query.holder, now))
-    {
-        return Ok(None);
-    }
-    if let Some(claim) = &old.record.claim {
-        new.record.doubt = Some(doubt_after(claim, &query.holder, old.record.doubt.as_ref()));
-    }
-    let claim = Claim {
+    let claimed = match &old.record.claim {
+        Some(claim) if claim.holder == query.holder => return Ok(None),
+        Some(_) => false,
+        None if old.used < query.used_since => {
+            new.parked = true;
+            place_grant(changes, &at, Some(&old), &new);
+            return Ok(None);
+        }
+        None => {
+            grant::take(&mut new.record, ahead(&old, query, lease, now));
+            put_grant(changes, &at, Some(&old), &mut new);
+            true
+        }
+    };
+    let (user, grant) = at;
+    Ok(Some(Due {
+        user,
+        grant,
+        claimed,
+        record: new.record,
+    }))
+}
+
+fn ahead(row: &GrantRow, query: &DueQuery, lease: LeaseId, now: Unix) -> Claim {
+    Claim {
         lease,
-        fence: old.record.fence + 1,
+        fence: row.record.fence + 1,
         holder: query.holder.clone(),
         purpose: Purpose::Redeem,
         taken_at: now,
         expires_at: Unix(now.0.saturating_add(query.ttl_ms)),
         handed_to: None,
-    };
-    grant::take(&mut new.record, claim);
-    put_grant(changes, at, Some(&old), &new);
-    Ok(Some(Due {
-        user: at.0.clone(),
-        grant: at.1.clone(),
-        record: new.record,
-    }))
-}
-
-/// A claim of this very run is never abandoned: its machine has it in hand, whether or not it has lapsed.
-fn is_abandoned(claim: &Claim, holder: &Holder, now: Unix) -> bool {
-    if claim.holder.node == holder.node {
-        claim.holder.incarnation < holder.incarnation
-    } else {
-        claim.expires_at <= now
-    }
-}
-
-/// A claim without outcome means unknown: whoever takes it over takes on the doubt.
-fn doubt_after(claim: &Claim, holder: &Holder, doubt: Option<&Doubt>) -> Doubt {
-    Doubt {
-        since: doubt.map_or(claim.taken_at, |doubt| doubt.since),
-        elsewhere: doubt.is_some_and(|doubt| doubt.elsewhere)
-            || claim.handed_to.is_some()
-            || claim.holder.node != holder.node,
-        last_try: doubt.is_some_and(|doubt| doubt.last_try) || claim.purpose == Purpose::LastTry,
-        reason: format!("a claim of node {} ended without an outcome", claim.holder.node),
     }
 }
 
@@ -130,7 +115,7 @@ pub(in super::super) fn used(rows: &dyn Rows, uses: Vec<(UserId, GrantName, Unix
                 parked: false,
                 ..old.clone()
             };
-            put_grant(&mut changes, &at, Some(&old), &new);
+            place_grant(&mut changes, &at, Some(&old), &new);
         }
     }
     Ok(Judged { answer: (), changes })

@@ -16,10 +16,6 @@ use super::{
     At, may_take_over, put_grant,
 };
 
-/// The most leases that are remembered for one version. A version that took more redeems than this without a commit is
-/// long `reauth_required`.
-const MOST_LEASES: usize = 64;
-
 fn get(rows: &dyn Rows, at: &At) -> Answer<Option<GrantRow>> {
     rows.row(&Key::grant(&at.0, &at.1))
 }
@@ -35,8 +31,8 @@ fn next_seq(rows: &dyn Rows, changes: &mut Changes, user: &UserId) -> Answer<Seq
 /// Writes a claim into a record.
 pub(super) fn take(record: &mut StoredGrant, claim: Claim) {
     record.fence = claim.fence;
-    if record.leases.len() >= MOST_LEASES {
-        record.leases.drain(..=record.leases.len() - MOST_LEASES);
+    if record.leases.len() >= StoredGrant::MAX_LEASES {
+        record.leases.drain(..=record.leases.len() - StoredGrant::MAX_LEASES);
     }
     record.leases.push(claim.lease);
     record.claim = Some(claim);
@@ -65,11 +61,9 @@ pub(in super::super) fn claim(rows: &dyn Rows, now: Unix, row: ClaimRow) -> Answ
         handed_to: None,
     };
     take(&mut new.record, claim);
-    if row.doubt.is_some() {
-        new.record.doubt = row.doubt;
-    }
+    new.record.doubt = row.doubt;
     let mut changes = Changes::default();
-    put_grant(&mut changes, &at, Some(&old), &new);
+    put_grant(&mut changes, &at, Some(&old), &mut new);
     Ok(Judged {
         answer: Claimed::Won(Box::new(new.record)),
         changes,
@@ -125,7 +119,7 @@ fn change_claim(
         return unchanged(false);
     }
     let mut changes = Changes::default();
-    put_grant(&mut changes, at, Some(&old), &new);
+    put_grant(&mut changes, at, Some(&old), &mut new);
     Ok(Judged { answer: true, changes })
 }
 
@@ -144,8 +138,8 @@ pub(in super::super) fn commit(rows: &dyn Rows, now: Unix, row: CommitRow) -> An
     }
     let mut changes = Changes::default();
     let seq = next_seq(rows, &mut changes, &at.0)?;
-    let new = successor(old.as_ref(), row, seq, now);
-    put_grant(&mut changes, &at, old.as_ref(), &new);
+    let mut new = successor(old.as_ref(), row, seq, now);
+    put_grant(&mut changes, &at, old.as_ref(), &mut new);
     Ok(Judged {
         answer: Committed::Done(Box::new(new.record)),
         changes,
@@ -168,6 +162,7 @@ fn successor(old: Option<&GrantRow>, row: CommitRow, seq: Seq, now: Unix) -> Gra
         parked: false,
         retired,
         record: StoredGrant {
+            revision: old.map_or(0, |old| old.record.revision),
             version: row.from_version.next(),
             seq,
             health: Health::Ok,
@@ -181,6 +176,7 @@ fn successor(old: Option<&GrantRow>, row: CommitRow, seq: Seq, now: Unix) -> Gra
             claim: None,
             fence: old.map_or(0, |old| old.record.fence),
             leases: Vec::new(),
+            former_leases: old.map_or_else(Vec::new, |old| old.record.leases.clone()),
             committed_by: row.lease,
             doubt: None,
             alternate: None,
@@ -205,24 +201,23 @@ pub(in super::super) fn keep_alternate(
     let mut new = old.clone();
     new.record.alternate = Some(tokens);
     let mut changes = Changes::default();
-    put_grant(&mut changes, at, Some(&old), &new);
+    put_grant(&mut changes, at, Some(&old), &mut new);
     Ok(Judged { answer: (), changes })
 }
 
-pub(in super::super) fn settle(rows: &dyn Rows, row: SettleRow) -> Answer<Judged<Option<StoredGrant>>> {
+pub(in super::super) fn settle(rows: &dyn Rows, now: Unix, row: SettleRow) -> Answer<Judged<Option<StoredGrant>>> {
     let at = (row.user, row.grant);
     let Some(old) = get(rows, &at)? else {
         return unchanged(None);
     };
     let (record, verdict) = (&old.record, row.verdict);
-    let anothers = record.claim.as_ref().is_some_and(|claim| claim.lease != row.lease);
-    if record.version != row.version || record.health == Health::Deleted || anothers {
+    let may_end = |claim: &Claim| claim.lease == row.lease && may_take_over(claim, &row.holder, now);
+    if record.version != row.version || record.health == Health::Deleted || !record.claim.as_ref().is_none_or(may_end) {
         return unchanged(Some(old.record));
     }
     let mut changes = Changes::default();
     let mut new = old.clone();
-    let shown = (record.health, &record.reason, record.retry_at);
-    if shown != (verdict.health, &verdict.reason, verdict.retry_at) {
+    if verdict.tell {
         new.record.seq = next_seq(rows, &mut changes, &at.0)?;
     }
     new.record.health = verdict.health;
@@ -235,7 +230,7 @@ pub(in super::super) fn settle(rows: &dyn Rows, row: SettleRow) -> Answer<Judged
         new.record.alternate = None;
     }
     new.parked = false;
-    put_grant(&mut changes, &at, Some(&old), &new);
+    put_grant(&mut changes, &at, Some(&old), &mut new);
     Ok(Judged {
         answer: Some(new.record),
         changes,
@@ -270,13 +265,14 @@ pub(super) fn bury(rows: &dyn Rows, changes: &mut Changes, at: &At, old: &GrantR
         due_at: None,
         claim: None,
         leases: Vec::new(),
+        former_leases: Vec::new(),
         doubt: None,
         alternate: None,
         ..old.record.clone()
     };
     // Retired tokens stay known: a grant made anew must not be logged in with one of them.
-    let new = GrantRow { record, ..old.clone() };
-    put_grant(changes, at, Some(old), &new);
+    let mut new = GrantRow { record, ..old.clone() };
+    put_grant(changes, at, Some(old), &mut new);
     for hash in rows.keys(&Key::grant_slaves(&at.0, &at.1), Key::last_hash)? {
         super::device::forget_slave(rows, changes, hash)?;
     }
@@ -302,6 +298,6 @@ pub(in super::super) fn reseal(
     new.record.tokens = with.tokens;
     new.record.alternate = with.alternate;
     let mut changes = Changes::default();
-    put_grant(&mut changes, at, Some(&old), &new);
+    put_grant(&mut changes, at, Some(&old), &mut new);
     Ok(Judged { answer: true, changes })
 }

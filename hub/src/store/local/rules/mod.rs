@@ -25,9 +25,16 @@ fn may_take_over(claim: &Claim, holder: &Holder, now: Unix) -> bool {
     claim.expires_at <= now || (claim.holder.node == holder.node && claim.holder.incarnation <= holder.incarnation)
 }
 
+/// Puts a grant's row after a change of its record, one revision on.
+fn put_grant(changes: &mut Changes, at: &At, old: Option<&GrantRow>, new: &mut GrantRow) {
+    new.record.revision += 1;
+    place_grant(changes, at, old, new);
+    changes.grants += 1;
+}
+
 /// Puts a grant's row, and its entry in the index of what is due where it belongs.
-fn put_grant(changes: &mut Changes, (user, grant): &At, old: Option<&GrantRow>, new: &GrantRow) {
-    let place = |row: &GrantRow| row.due(|due| Key::due(due, user, grant));
+fn place_grant(changes: &mut Changes, (user, grant): &At, old: Option<&GrantRow>, new: &GrantRow) {
+    let place = |row: &GrantRow| row.due().map(|due| Key::due(due, user, grant));
     let (was, is) = (old.and_then(place), place(new));
     if was != is {
         if let Some(was) = was {
@@ -38,5 +45,4 @@ fn put_grant(changes: &mut Changes, (user, grant): &At, old: Option<&GrantRow>, 
         }
     }
     changes.put(Key::grant(user, grant), new);
-    changes.grants += 1;
 }

@@ -83,12 +83,12 @@ pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) ->
                         },
                         reason,
                     );
-                    let new = GrantRow {
+                    let mut new = GrantRow {
                         record,
                         parked: false,
                         ..old.clone()
                     };
-                    put_grant(&mut changes, &(user, grant), Some(&old), &new);
+                    put_grant(&mut changes, &(user, grant), Some(&old), &mut new);
                 }
             }
         }
@@ -111,8 +111,10 @@ fn doubtful(record: StoredGrant, reason: &str) -> StoredGrant {
         due_at: record.expires_at,
         doubt: Some(Doubt {
             since: Unix(0),
-            elsewhere: true,
+            late_until: None,
             last_try: false,
+            conflict: false,
+            dead: false,
             reason: reason.to_owned(),
         }),
         ..record
