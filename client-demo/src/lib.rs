@@ -1,6 +1,12 @@
 //! The demo program of Lockstep: it reproduces the refresh storm of many devices on one OAuth grant, and cures it.
 //!
 //! - [`authserver`]: a strict, rotating authorization server with faults on demand
+//! - [`storm`]: N devices whose token expires together, without a hub and with it
+//! - [`hub`]: the hub as a child process
+//! - [`term`]: words on a terminal
 
 pub mod authserver;
 pub mod cli;
+pub mod hub;
+pub mod storm;
+pub mod term;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod authserver;
+mod storm;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,8 @@ pub struct Cli {
 enum Command {
     /// A strict, rotating authorization server with faults on demand, for demonstrations and tests
     Authserver(authserver::Args),
+    /// The storm, before and after: N devices on one grant, first without a hub, then with it
+    Storm(storm::Args),
 }
 
 /// Runs a parsed command line.
@@ -40,11 +43,18 @@ enum Failure {
     /// The system refused.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The answer cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The storm could not be shown.
+    #[error(transparent)]
+    Storm(#[from] crate::storm::StormError),
 }
 
 async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Authserver(args) => authserver::run(args).await,
+        Command::Storm(args) => storm::run(args).await,
     }
 }
 

@@ -1,0 +1,140 @@
+//! The calls of the hub's admin API that the demo needs.
+
+use lockstep_protocol::{DeviceId, Secret, Seq, Version};
+use reqwest::{Client, Method, RequestBuilder};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::HubProcess;
+
+/// Speaks to one hub's admin API.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    http: Client,
+    base: String,
+    token: Secret,
+}
+
+/// Why an admin call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No answer, or not one that can be read.
+    #[error("the hub's admin API: {0}")]
+    Http(#[from] reqwest::Error),
+    /// An answer that says no.
+    #[error("the hub's admin API answered {status}: {body}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the hub said.
+        body: String,
+    },
+}
+
+/// An enrolled device and its first tokens.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Enrolled {
+    /// The device.
+    pub device_id: DeviceId,
+    /// Its `lsd_…` token.
+    pub device_refresh_token: Secret,
+}
+
+/// A user as the hub shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct UserView {
+    /// The user's newest seq.
+    pub seq: Seq,
+    /// The user's devices.
+    pub devices: Vec<DeviceView>,
+}
+
+/// A device as the hub shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeviceView {
+    /// The device.
+    pub device_id: DeviceId,
+    /// Whether it has a session.
+    pub connected: bool,
+    /// The newest seq that it acked.
+    pub acked: Option<Seq>,
+    /// The grants whose newest word it has not acked.
+    pub behind: Vec<String>,
+}
+
+/// A login for the hub to keep.
+#[derive(Debug, Serialize)]
+struct Login<'a> {
+    access_token: &'a Secret,
+    refresh_token: &'a Secret,
+    expires_in: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct AtVersion {
+    version: Version,
+}
+
+impl Admin {
+    /// For `hub`.
+    pub fn new(hub: &HubProcess) -> Self {
+        Self {
+            http: Client::new(),
+            base: format!("http://{}/admin/v1", hub.admin()),
+            token: hub.admin_token().clone(),
+        }
+    }
+
+    /// Gives the hub a login for the grant `demo/main` of `user`.
+    ///
+    /// # Errors
+    /// When the hub refuses or does not answer.
+    pub async fn login(&self, user: &str, granted: &crate::authserver::Granted) -> Result<Version, AdminError> {
+        let login = Login {
+            access_token: &granted.access_token,
+            refresh_token: &granted.refresh_token,
+            expires_in: granted.expires_in,
+        };
+        let request = self.request(Method::PUT, &format!("/users/{user}/grants/demo/main"));
+        let answer: AtVersion = ask(request.json(&login)).await?;
+        Ok(answer.version)
+    }
+
+    /// Enrols a device.
+    ///
+    /// # Errors
+    /// When the hub refuses or does not answer.
+    pub async fn enrol(&self, user: &str, kind: &str, name: &str) -> Result<Enrolled, AdminError> {
+        let body = json!({ "kind": kind, "name": name });
+        ask(self
+            .request(Method::POST, &format!("/users/{user}/devices"))
+            .json(&body))
+        .await
+    }
+
+    /// The state of `user`.
+    ///
+    /// # Errors
+    /// When the hub refuses or does not answer.
+    pub async fn user(&self, user: &str) -> Result<UserView, AdminError> {
+        ask(self.request(Method::GET, &format!("/users/{user}"))).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(self.token.expose())
+    }
+}
+
+async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, AdminError> {
+    let response = request.send().await?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response.json().await?);
+    }
+    Err(AdminError::Refused {
+        status: status.as_u16(),
+        body: response.text().await.unwrap_or_default(),
+    })
+}
