@@ -1,6 +1,9 @@
 //! Rules that hold between settings, and words for settings that nobody knows.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use lockstep_engine::policy::Refresher;
 use lockstep_protocol::GrantName;
@@ -8,6 +11,7 @@ use url::{Host, Url};
 
 use super::{
     ClientAuth, ClusterUrl, Config, ConfigError, Place, ProviderSettings, StoreUrl, environment::Overlay, print,
+    value::key_text,
 };
 
 /// Whether `name` may be the first part of a grant's name.
@@ -17,9 +21,9 @@ pub(super) fn provider_name(name: &str) -> Result<(), String> {
         .map_err(|error| format!("a provider's name {error}"))
 }
 
-/// Names each unknown setting with the nearest known one. `seen` tells which providers and tables there are.
-pub(super) fn unknown<'a>(unknown: Vec<(Place, String)>, seen: impl Iterator<Item = &'a String>) -> Vec<ConfigError> {
-    let known = print::known_settings(seen);
+/// Names each unknown setting with the nearest known one.
+pub(super) fn unknown(unknown: Vec<(Place, String)>, providers: &BTreeSet<String>) -> Vec<ConfigError> {
+    let known = print::known_settings(providers);
     unknown
         .into_iter()
         .map(|(place, key)| {
@@ -63,7 +67,7 @@ pub(super) fn rules(config: &Config, places: &BTreeMap<String, Place>, file: &st
     rules.stores(config);
     rules.spans(config);
     for (name, provider) in &config.providers {
-        rules.provider(&format!("providers.{name}"), provider);
+        rules.provider(&format!("providers.{}", key_text(name)), provider);
     }
     rules.errors
 }

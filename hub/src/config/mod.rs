@@ -10,6 +10,8 @@ mod print;
 mod reader;
 mod section;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod types;
 mod value;
 mod word;
@@ -93,13 +95,14 @@ impl Config {
             mut errors,
             mut unknown,
             places,
+            named,
         } = document.found();
         unknown.extend(
             overlay
                 .left()
                 .map(|(name, key)| (Place::Environment(name.to_owned()), key)),
         );
-        errors.extend(check::unknown(unknown, places.keys()));
+        errors.extend(check::unknown(unknown, &named));
         if let Some(config) = &config {
             errors.extend(check::rules(config, &places, file));
         }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use super::{
     Alerts, Cluster, Config, Election, Identity, Log, ProviderSettings, Server, Store,
     section::{Entry, Item, Section},
+    value::key_text,
 };
 
 /// The table in the reference that stands for all providers.
@@ -18,7 +19,7 @@ pub(super) fn effective(config: &Config) -> String {
         ("cluster".to_owned(), config.cluster.entries()),
     ];
     for (name, provider) in &config.providers {
-        tables.push((format!("providers.{}", key(name)), provider.entries()));
+        tables.push((format!("providers.{}", key_text(name)), provider.entries()));
     }
     tables.extend([
         ("election".to_owned(), config.election.entries()),
@@ -45,18 +46,6 @@ fn effective_table(out: &mut String, name: &str, entries: &[Entry]) {
         if let Item::Table(entries) = &entry.item {
             effective_table(out, &format!("{name}.{}", entry.key), entries);
         }
-    }
-}
-
-/// A provider's name as a TOML key.
-fn key(name: &str) -> String {
-    let bare = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    if bare {
-        name.to_owned()
-    } else {
-        super::value::quoted(name)
     }
 }
 
@@ -116,9 +105,8 @@ fn reference_table(out: &mut String, name: &str, about: &[&str], entries: &[Entr
     }
 }
 
-/// Every setting and table that there is, by its whole name. `seen` are the names of settings and tables in use: they
-/// tell which providers there are.
-pub(super) fn known_settings<'a>(seen: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+/// Every setting and table that there is, by its whole name, with the providers' tables that are called `providers`.
+pub(super) fn known_settings(providers: &BTreeSet<String>) -> BTreeSet<String> {
     let mut known = BTreeSet::from(["providers".to_owned()]);
     for (name, _, entries) in all_tables() {
         collect(&mut known, name, &entries);
@@ -127,11 +115,8 @@ pub(super) fn known_settings<'a>(seen: impl Iterator<Item = &'a String>) -> BTre
         .iter()
         .filter_map(|name| name.strip_prefix(ANY_PROVIDER).map(str::to_owned))
         .collect();
-    for setting in seen {
-        let mut parts = setting.split('.');
-        if let (Some("providers"), Some(name)) = (parts.next(), parts.next()) {
-            known.extend(of_any.iter().map(|rest| format!("providers.{name}{rest}")));
-        }
+    for table in providers {
+        known.extend(of_any.iter().map(|rest| format!("{table}{rest}")));
     }
     known
 }

@@ -13,7 +13,7 @@ use super::{
     environment::Overlay,
     error::{ConfigError, Place},
     section::Section,
-    value::{Raw, Value, Why},
+    value::{Raw, Value, Why, key_text},
 };
 
 /// The file and the environment, and what was found wrong in them.
@@ -34,6 +34,8 @@ pub(super) struct Found {
     pub unknown: Vec<(Place, String)>,
     /// Where each setting stands that is set, and each table.
     pub places: BTreeMap<String, Place>,
+    /// The tables whose names people chose.
+    pub named: BTreeSet<String>,
 }
 
 /// One table of the document.
@@ -95,7 +97,8 @@ impl<'t> Document<'t> {
 impl<'r, 't> Reader<'r, 't> {
     /// A value, or what stands for it when it is not set. None: it is wrong.
     pub(super) fn value_or<T: Value>(&mut self, key: &'static str, default: impl FnOnce() -> T) -> Option<T> {
-        self.value(key).unwrap_or_else(|| Some(default()))
+        self.value(key)
+            .unwrap_or_else(|| Some(default().under(self.document.base)))
     }
 
     /// A value that must be set. None: it is missing or wrong.
@@ -145,6 +148,7 @@ impl<'r, 't> Reader<'r, 't> {
                 whole = false;
                 continue;
             };
+            self.document.found.borrow_mut().named.insert(table.path.clone());
             if let Err(what) = check(&name) {
                 self.document.error(table.place(), table.path.clone(), what);
             }
@@ -232,9 +236,9 @@ impl<'r, 't> Reader<'r, 't> {
 
     fn child(&self, key: &str) -> String {
         if self.path.is_empty() {
-            key.to_owned()
+            key_text(key)
         } else {
-            format!("{}.{key}", self.path)
+            format!("{}.{}", self.path, key_text(key))
         }
     }
 

@@ -92,6 +92,13 @@ impl Value for StoreUrl {
         }
     }
 
+    fn under(self, base: &std::path::Path) -> Self {
+        match self {
+            Self::File(path) => Self::File(base.join(path)),
+            Self::Memory | Self::Postgres(_) => self,
+        }
+    }
+
     fn toml(&self) -> Option<String> {
         Some(match self {
             Self::Memory => quoted("memory:"),

@@ -36,6 +36,12 @@ pub(super) trait Value: Sized {
     /// [`Why`] it is not such a value.
     fn read(raw: Raw<'_>, base: &Path) -> Result<Self, Why>;
 
+    /// The same value, if it is a relative path, relative to `base`. For defaults.
+    #[must_use]
+    fn under(self, _base: &Path) -> Self {
+        self
+    }
+
     /// Writes it as TOML, secrets redacted. None: not set.
     fn toml(&self) -> Option<String>;
 }
@@ -92,6 +98,16 @@ fn article(word: &str) -> &'static str {
 /// A text as TOML writes it.
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A name as a TOML key: bare if it can be.
+pub(crate) fn key_text(name: &str) -> String {
+    let is_bare = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if !name.is_empty() && name.bytes().all(is_bare) {
+        name.to_owned()
+    } else {
+        quoted(name)
+    }
 }
 
 /// Writes a [`Value`] that is parsed from one text and displayed as one.
@@ -269,6 +285,10 @@ impl Value for PathBuf {
             "" => Err(None),
             text => Ok(base.join(text)),
         }
+    }
+
+    fn under(self, base: &Path) -> Self {
+        base.join(self)
     }
 
     fn toml(&self) -> Option<String> {
