@@ -1,5 +1,6 @@
 //! The Lockstep hub: effects around the rules of `lockstep-engine`.
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

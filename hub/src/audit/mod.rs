@@ -1,0 +1,138 @@
+//! The audit log: one history that many parties can check without trusting the hub's word.
+//!
+//! Append-only records without secrets. Each holds the link of the one before ([`chain`]), and links are signed with a
+//! key that all nodes share ([`Signer`]); every node writes a chain of its own ([`writer`]). [`verify`] finds any record
+//! altered, dropped, reordered or added. What the end of a chain was is kept in the store too ([`anchor`]), because a chain
+//! alone cannot tell that its newest records were cut off.
+
+pub mod anchor;
+pub mod chain;
+mod event;
+mod file;
+mod signer;
+pub mod verify;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+};
+
+use tokio::sync::{oneshot, watch};
+
+pub use anchor::Anchor;
+pub use chain::{Head, Link};
+pub use event::{By, Event, RevokedWhy};
+pub use signer::{PublicKey, Signer};
+
+use crate::clock;
+use writer::Message;
+
+/// The most records that wait to be written. A record takes a few microseconds; more than this waiting means that the
+/// disk stands still, and then the log says how many it lost.
+const LONGEST_QUEUE: usize = 16 * 1024;
+
+/// Why the audit log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The disk.
+    #[error("audit log {path}: {error}")]
+    Io {
+        /// The file or directory.
+        path: std::path::PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// What is there is not a log that can be gone on with.
+    #[error("audit log {path}: {why}: move it away, and find out who changed it")]
+    Broken {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The log's signing key.
+    #[error("audit log's signing key: {0}")]
+    Key(String),
+    /// The store that keeps key and anchor.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
+
+/// Where records go. Cheap to clone; all clones write one chain.
+#[derive(Clone)]
+pub struct Audit(Option<Arc<Inner>>);
+
+struct Inner {
+    queue: SyncSender<Message>,
+    lost: AtomicU64,
+    head: watch::Receiver<Head>,
+    public: PublicKey,
+}
+
+impl Audit {
+    /// Goes on with the chain in `dir` (made, 0700, if absent), or begins one. One process at a time: the directory lies in
+    /// the node's spool, which is locked.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the directory cannot be used, or the end of the chain in it cannot be read.
+    pub fn open(dir: &Path, node: &str, signer: Signer) -> Result<Self, AuditError> {
+        let public = signer.public().clone();
+        let (queue, records) = sync_channel(LONGEST_QUEUE);
+        let head = writer::start(dir, node, signer, records)?;
+        Ok(Self(Some(Arc::new(Inner {
+            queue,
+            lost: AtomicU64::new(0),
+            head,
+            public,
+        }))))
+    }
+
+    /// A log that keeps nothing: for tests, and for a hub in memory.
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Takes down what happened. Never waits; if the queue is full, the record is counted as lost, and the next one that
+    /// fits says so.
+    pub fn record(&self, event: Event) {
+        let Some(inner) = &self.0 else { return };
+        let now = clock::unix();
+        let lost = inner.lost.swap(0, Ordering::Relaxed);
+        if lost > 0
+            && inner
+                .queue
+                .try_send(Message::Record(now, Event::Lost { count: lost }))
+                .is_err()
+        {
+            inner.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+        if inner.queue.try_send(Message::Record(now, event)).is_err() {
+            inner.lost.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("lockstep_audit_lost_total").increment(1);
+        }
+    }
+
+    /// The end of the chain as it is on disk, and a view that follows it. None when the log is off.
+    pub fn head(&self) -> Option<watch::Receiver<Head>> {
+        self.0.as_ref().map(|inner| inner.head.clone())
+    }
+
+    /// What verifies the links. None when the log is off.
+    pub fn public_key(&self) -> Option<&PublicKey> {
+        self.0.as_ref().map(|inner| &inner.public)
+    }
+
+    /// Waits until every record taken so far is on disk. For the graceful stop and for tests.
+    pub async fn flush(&self) {
+        let Some(inner) = &self.0 else { return };
+        let (done, flushed) = oneshot::channel();
+        if inner.queue.try_send(Message::Flush(done)).is_ok() {
+            let _ = flushed.await;
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The one thread that writes a node's chain.
+//!
+//! All that waits is written at once, and the last line of it signed: a quiet hub signs every record, a busy one signs for
+//! many. What is written survives the process; it is brought to disk within [`SYNC_WITHIN`], and only then is the head told.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use lockstep_engine::time::Unix;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    AuditError, Event, Head, Signer, chain,
+    file::{self, End},
+};
+use crate::clock;
+
+/// The most time between a record being written and its being on disk.
+const SYNC_WITHIN: Duration = Duration::from_millis(100);
+/// The most records written at once.
+const LARGEST_BATCH: usize = 256;
+/// A file that has grown to this is closed, and the chain goes on in the next. Small, because the last one is read when the
+/// hub starts.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// What the thread is told.
+pub(super) enum Message {
+    Record(Unix, Event),
+    /// Bring all to disk, then say so.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Opens the chain in `dir` and starts its thread, which ends when all senders are gone.
+pub(super) fn start(
+    dir: &Path,
+    node: &str,
+    signer: Signer,
+    queue: Receiver<Message>,
+) -> Result<watch::Receiver<Head>, AuditError> {
+    let writer = Writer::open(dir, node, signer)?;
+    let (tell, head) = watch::channel(writer.head);
+    std::thread::Builder::new()
+        .name("audit".into())
+        .spawn(move || writer.run(&queue, &tell))
+        .map_err(|error| file::io(dir, error))?;
+    Ok(head)
+}
+
+struct Writer {
+    dir: PathBuf,
+    node: String,
+    signer: Signer,
+    /// The end of the chain, lines that are not written yet included.
+    head: Head,
+    /// The last file, its number, and how much of it is whole lines.
+    file: File,
+    number: u64,
+    size: u64,
+    /// Lines that are not in the file yet.
+    pending: Vec<u8>,
+    /// Since when something in the file may not be on disk.
+    dirty: Option<Instant>,
+}
+
+impl Writer {
+    fn open(dir: &Path, node: &str, signer: Signer) -> Result<Self, AuditError> {
+        file::make_dir(dir)?;
+        let numbers = file::numbers(dir)?;
+        let number = numbers.last().copied().unwrap_or(1);
+        let file = file::open(dir, number)?;
+        let End { head, cut } = end_of(dir, &numbers, number)?;
+        let size = file.metadata().map_err(|error| file::io(dir, error))?.len();
+        let mut writer = Self {
+            dir: dir.to_owned(),
+            node: node.to_owned(),
+            signer,
+            head,
+            file,
+            number,
+            size,
+            pending: Vec::new(),
+            dirty: None,
+        };
+        let started = Event::Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            key: writer.signer.public().as_str().to_owned(),
+        };
+        let repaired = (cut > 0).then_some(Event::Repaired { bytes: cut });
+        writer.add(
+            [Some(started), repaired]
+                .into_iter()
+                .flatten()
+                .map(|event| (clock::unix(), event)),
+        );
+        let written = writer.write().and_then(|()| writer.sync());
+        written.map_err(|error| file::io(dir, error))?;
+        Ok(writer)
+    }
+
+    fn run(mut self, queue: &Receiver<Message>, tell: &watch::Sender<Head>) {
+        let mut flushes = Vec::new();
+        loop {
+            let mut batch = Vec::new();
+            let mut take = |message| match message {
+                Message::Record(at, event) => batch.push((at, event)),
+                Message::Flush(done) => flushes.push(done),
+            };
+            let ended = match queue.recv_timeout(self.patience()) {
+                Ok(message) => {
+                    take(message);
+                    queue.try_iter().take(LARGEST_BATCH).for_each(take);
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            self.add(batch);
+            self.insist("written", Self::write);
+            if ended || !flushes.is_empty() || self.patience().is_zero() {
+                self.insist("brought to disk", Self::sync);
+                tell.send_replace(self.head);
+                for done in flushes.drain(..) {
+                    let _ = done.send(());
+                }
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// How long the thread may wait for more.
+    fn patience(&self) -> Duration {
+        self.dirty.map_or(Duration::from_secs(3600), |since| {
+            SYNC_WITHIN.saturating_sub(since.elapsed())
+        })
+    }
+
+    /// Does it until it works. Meanwhile the queue fills, and what does not fit is counted as lost.
+    fn insist(&mut self, what: &str, mut attempt: impl FnMut(&mut Self) -> std::io::Result<()>) {
+        while let Err(error) = attempt(self) {
+            tracing::error!(%error, "audit log cannot be {what}; its records wait");
+            metrics::counter!("lockstep_audit_errors_total").increment(1);
+            std::thread::sleep(SYNC_WITHIN * 10);
+        }
+    }
+
+    /// Makes lines of records; the last of them is signed.
+    fn add(&mut self, records: impl IntoIterator<Item = (Unix, Event)>) {
+        let mut records = records.into_iter().peekable();
+        while let Some(record) = records.next() {
+            let signer = records.peek().is_none().then_some(&self.signer);
+            chain::append(&mut self.head, &self.node, record, signer, &mut self.pending);
+        }
+    }
+
+    fn write(&mut self) -> std::io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if self.size >= LARGEST_FILE {
+            self.next_file()?;
+        }
+        if let Err(error) = self.file.write_all(&self.pending) {
+            // Half a batch must not stay: the next attempt begins at the same place.
+            self.file.set_len(self.size)?;
+            return Err(error);
+        }
+        self.size += self.pending.len() as u64;
+        self.pending.clear();
+        self.dirty.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn next_file(&mut self) -> std::io::Result<()> {
+        self.file.sync_data()?;
+        self.file = file::open(&self.dir, self.number + 1).map_err(std::io::Error::other)?;
+        self.number += 1;
+        self.size = 0;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        if self.dirty.is_some() {
+            self.file.sync_data()?;
+            self.dirty = None;
+        }
+        Ok(())
+    }
+}
+
+/// The end of the chain: in the last file, or in the one before if the last is still empty.
+fn end_of(dir: &Path, numbers: &[u64], last: u64) -> Result<End, AuditError> {
+    let before = numbers.iter().rev().nth(1);
+    let before = before.map(|number| file::find_end(dir, None, *number)).transpose()?;
+    let end = file::find_end(dir, before.as_ref().map(|end| end.head), last)?;
+    Ok(End {
+        head: end.head,
+        cut: end.cut + before.map_or(0, |end| end.cut),
+    })
+}
