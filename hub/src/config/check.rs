@@ -97,14 +97,14 @@ impl Rules<'_> {
     fn listeners(&mut self, config: &Config) {
         let server = &config.server;
         self.demand(
-            server.listen.ip().is_loopback() || server.tls.is_some() || server.behind_proxy,
+            server.listen.ip().is_loopback() || config.tls.is_some() || server.behind_proxy,
             "server.listen",
-            "not a loopback address: tokens would travel unencrypted; set [server.tls], or behind_proxy = true if a proxy does TLS",
+            "not a loopback address: tokens would travel unencrypted; set [tls], or behind_proxy = true if a proxy does TLS",
         );
         self.demand(
-            server.admin_listen.ip().is_loopback() || server.tls.is_some() || server.behind_proxy,
+            server.admin_listen.ip().is_loopback() || config.tls.is_some() || server.behind_proxy,
             "server.admin_listen",
-            "not a loopback address: the admin token would travel unencrypted; set [server.tls], or behind_proxy = true if a proxy does TLS",
+            "not a loopback address: the admin token would travel unencrypted; set [tls], or behind_proxy = true if a proxy does TLS",
         );
         self.demand(
             server.listen != server.admin_listen || server.listen.port() == 0,

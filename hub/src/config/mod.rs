@@ -16,10 +16,7 @@ mod types;
 mod value;
 mod word;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use toml::de::DeTable;
 
@@ -39,6 +36,8 @@ use reader::{Document, Found};
 pub struct Config {
     /// Where the hub listens, and whom it lets in.
     pub server: Server,
+    /// TLS, if the hub serves it itself.
+    pub tls: Option<Tls>,
     /// Where everything durable lives.
     pub store: Store,
     /// How several nodes find each other.
@@ -131,19 +130,14 @@ impl Config {
             let url = self.server.public_url.as_ref()?;
             Some(url.as_str().trim_end_matches('/').to_owned())
         });
-        let weights = &self.election;
         IdentitySettings {
             issuer: public.map_or_else(|| Issuer::Listening(listening.to_owned()), Issuer::Public),
             audience: self.identity.audience.clone().unwrap_or_else(|| "lockstep".into()),
             access_ttl: self.identity.access_token_lifetime,
-            kind_priority: HashMap::from([
-                (DeviceKind::Desktop, weights.desktop),
-                (DeviceKind::Web, weights.web),
-                (DeviceKind::Cli, weights.cli),
-                (DeviceKind::Server, weights.server),
-                (DeviceKind::Mobile, weights.mobile),
-                (DeviceKind::Iot, weights.iot),
-            ]),
+            kind_priority: DeviceKind::ALL
+                .into_iter()
+                .map(|kind| (kind, self.election.priority(kind)))
+                .collect(),
             ..IdentitySettings::default()
         }
     }
@@ -153,6 +147,7 @@ fn read(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
     let mut root = document.root(table);
     // All sections are read before the first one that is missing ends it: every mistake is to be found.
     let server = root.section("server");
+    let tls = root.maybe("tls");
     let store = root.section("store");
     let cluster = root.section("cluster");
     let providers = root.named("providers", check::provider_name);
@@ -163,6 +158,7 @@ fn read(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
     root.refuse_the_rest();
     Some(Config {
         server: server?,
+        tls: tls?,
         store: store?,
         cluster: cluster?,
         providers: providers?,

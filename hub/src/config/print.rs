@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{
-    Alerts, Cluster, Config, Election, Identity, Log, ProviderSettings, Server, Store,
+    Alerts, Cluster, Config, Election, Identity, Log, ProviderSettings, Server, Store, Tls,
     section::{Entry, Item, Section},
     value::key_text,
 };
@@ -13,11 +13,14 @@ const ANY_PROVIDER: &str = "providers.example";
 
 /// The effective settings, secrets redacted.
 pub(super) fn effective(config: &Config) -> String {
-    let mut tables = vec![
-        ("server".to_owned(), config.server.entries()),
+    let mut tables = vec![("server".to_owned(), config.server.entries())];
+    if let Some(tls) = &config.tls {
+        tables.push(("tls".to_owned(), tls.entries()));
+    }
+    tables.extend([
         ("store".to_owned(), config.store.entries()),
         ("cluster".to_owned(), config.cluster.entries()),
-    ];
+    ]);
     for (name, provider) in &config.providers {
         tables.push((format!("providers.{}", key_text(name)), provider.entries()));
     }
@@ -49,12 +52,30 @@ fn effective_table(out: &mut String, name: &str, entries: &[Entry]) {
     }
 }
 
-fn all_tables() -> Vec<(&'static str, &'static [&'static str], Vec<Entry>)> {
-    fn of<T: Section>(name: &'static str) -> (&'static str, &'static [&'static str], Vec<Entry>) {
-        (name, T::ABOUT, T::reference())
+/// A table of the root.
+struct Table {
+    name: &'static str,
+    about: &'static [&'static str],
+    entries: Vec<Entry>,
+    /// What its lines start with in the reference: a comment, if the table is not there by default.
+    comment: &'static str,
+}
+
+fn all_tables() -> Vec<Table> {
+    fn of<T: Section>(name: &'static str) -> Table {
+        Table {
+            name,
+            about: T::ABOUT,
+            entries: T::reference(),
+            comment: "",
+        }
     }
     vec![
         of::<Server>("server"),
+        Table {
+            comment: "# ",
+            ..of::<Tls>("tls")
+        },
         of::<Store>("store"),
         of::<Cluster>("cluster"),
         of::<ProviderSettings>(ANY_PROVIDER),
@@ -72,8 +93,8 @@ pub(super) fn reference() -> String {
          # Each can be set from the environment as LOCKSTEP_SECTION__KEY, like LOCKSTEP_SERVER__LISTEN or\n\
          # LOCKSTEP_PROVIDERS__EXAMPLE__CLIENT_ID. Relative paths are relative to the file that they stand in.\n\n",
     );
-    for (name, about, entries) in all_tables() {
-        reference_table(&mut out, name, about, &entries, "");
+    for table in all_tables() {
+        reference_table(&mut out, table.name, table.about, &table.entries, table.comment);
     }
     out
 }
@@ -87,7 +108,7 @@ fn reference_table(out: &mut String, name: &str, about: &[&str], entries: &[Entr
         let (comment, value) = match &entry.item {
             Item::Set(value) => (comment, value),
             Item::Unset(example) => ("# ", example),
-            Item::Table(_) | Item::NoTable(_) => continue,
+            Item::Table(_) => continue,
         };
         for line in &entry.doc {
             let _ = writeln!(out, "#{line}");
@@ -96,11 +117,8 @@ fn reference_table(out: &mut String, name: &str, about: &[&str], entries: &[Entr
     }
     out.push('\n');
     for entry in entries {
-        let name = format!("{name}.{}", entry.key);
-        match &entry.item {
-            Item::Table(entries) => reference_table(out, &name, &entry.doc, entries, comment),
-            Item::NoTable(entries) => reference_table(out, &name, &entry.doc, entries, "# "),
-            Item::Set(_) | Item::Unset(_) => {}
+        if let Item::Table(entries) = &entry.item {
+            reference_table(out, &format!("{name}.{}", entry.key), &entry.doc, entries, comment);
         }
     }
 }
@@ -108,8 +126,8 @@ fn reference_table(out: &mut String, name: &str, about: &[&str], entries: &[Entr
 /// Every setting and table that there is, by its whole name, with the providers' tables that are called `providers`.
 pub(super) fn known_settings(providers: &BTreeSet<String>) -> BTreeSet<String> {
     let mut known = BTreeSet::from(["providers".to_owned()]);
-    for (name, _, entries) in all_tables() {
-        collect(&mut known, name, &entries);
+    for table in all_tables() {
+        collect(&mut known, table.name, &table.entries);
     }
     let of_any: Vec<_> = known
         .iter()
@@ -126,7 +144,7 @@ fn collect(known: &mut BTreeSet<String>, name: &str, entries: &[Entry]) {
     for entry in entries {
         let name = format!("{name}.{}", entry.key);
         match &entry.item {
-            Item::Table(entries) | Item::NoTable(entries) => collect(known, &name, entries),
+            Item::Table(entries) => collect(known, &name, entries),
             Item::Set(_) | Item::Unset(_) => {
                 known.insert(name);
             }

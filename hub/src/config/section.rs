@@ -22,8 +22,6 @@ pub(super) enum Item {
     Unset(String),
     /// A table.
     Table(Vec<Entry>),
-    /// A table that is not there; what it would hold.
-    NoTable(Vec<Entry>),
 }
 
 /// A table of the file.
@@ -42,7 +40,7 @@ pub(super) trait Section: Sized {
 }
 
 /// Declares a section. Each field says where its value comes from when the file is silent:
-/// `default(value)`, `required(example)`, `section` (a table with defaults), `maybe` (a table that may be absent).
+/// `default(value)`, `required(example)`, `section` (a table with defaults).
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
@@ -92,18 +90,9 @@ macro_rules! section {
     (@read section $reader:ident $key:ident $Type:ty) => {
         $reader.section::<$Type>(stringify!($key))
     };
-    (@read maybe $reader:ident $key:ident $Type:ty) => {
-        $reader.maybe(stringify!($key))
-    };
 
     (@item section $Type:ty, $value:expr) => {
         $crate::config::section::Item::Table($crate::config::section::Section::entries($value))
-    };
-    (@item maybe $Type:ty, $value:expr) => {
-        match $value {
-            Some(section) => $crate::config::section::Item::Table($crate::config::section::Section::entries(section)),
-            None => $crate::config::section::Item::NoTable(Vec::new()),
-        }
     };
     (@item $origin:ident $Type:ty, $value:expr) => {
         $crate::config::section::value_item::<$Type>($value)
@@ -111,11 +100,6 @@ macro_rules! section {
 
     (@reference section $Type:ty) => {
         $crate::config::section::Item::Table(<$Type as $crate::config::section::Section>::reference())
-    };
-    (@reference maybe $Type:ty) => {
-        $crate::config::section::Item::NoTable(
-            <<$Type as IntoIterator>::Item as $crate::config::section::Section>::reference()
-        )
     };
     (@reference default $Type:ty, $given:expr) => {{
         let value: $Type = $given;

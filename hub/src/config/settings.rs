@@ -15,6 +15,7 @@ use super::{
     types::{ClientAuth, ClusterUrl, Hidden, LogFormat, LogLevel, Network, Origin, RequestFormat, StoreUrl},
     word::word_value,
 };
+use crate::store::DeviceKind;
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -27,7 +28,7 @@ fn loopback(port: u16) -> SocketAddr {
 section! {
     /// Where the hub listens, and whom it lets in.
     pub struct Server {
-        /// Address of `/v1/*`, `/oauth/*` and `/.well-known/*`. An address that is not loopback needs `[server.tls]` or
+        /// Address of `/v1/*`, `/oauth/*` and `/.well-known/*`. An address that is not loopback needs `[tls]` or
         /// `behind_proxy = true`.
         pub listen: SocketAddr = default(loopback(8787));
         /// Address of `/admin/v1/*`, `/metrics`, `/healthz` and `/readyz`.
@@ -48,15 +49,14 @@ section! {
         pub drain: Duration = default(seconds(10));
         /// How often a session is pinged; two missed pongs end it.
         pub heartbeat: Duration = default(seconds(25));
-        /// TLS, served by the hub itself.
-        pub tls: Option<Tls> = maybe;
         /// How much the hub takes on before it refuses more.
         pub limits: Limits = section;
     }
 }
 
 section! {
-    /// TLS, served by the hub itself. The files are read again when they change.
+    /// TLS, served by the hub itself: on `listen`, and on `admin_listen` if that is not loopback. The files are read
+    /// again when they change.
     pub struct Tls {
         /// PEM file with the certificate and those between it and the root.
         pub cert: PathBuf = required("cert.pem");
@@ -156,6 +156,20 @@ section! {
         pub device_authorization_endpoint: Option<Url> = default(None);
         /// The scope to ask for.
         pub scope: Option<String> = default(None);
+    }
+}
+
+impl Election {
+    /// The weight of a kind of device.
+    pub fn priority(&self, kind: DeviceKind) -> u8 {
+        match kind {
+            DeviceKind::Desktop => self.desktop,
+            DeviceKind::Web => self.web,
+            DeviceKind::Cli => self.cli,
+            DeviceKind::Server => self.server,
+            DeviceKind::Mobile => self.mobile,
+            DeviceKind::Iot => self.iot,
+        }
     }
 }
 

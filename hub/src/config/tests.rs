@@ -139,7 +139,7 @@ fn a_wrong_type_is_named_with_its_line_and_what_was_expected() {
             "trusted_proxies = [\"10.0.0.0/33\"]",
             "expected a list, each a network like \"10.0.0.0/8\" or one address; after the slash: a number from 0 to 32",
         ),
-        ("tls = true", "expected a table"),
+        ("limits = true", "expected a table"),
     ] {
         let key = line.split(' ').next().unwrap();
         assert_eq!(
@@ -164,8 +164,8 @@ fn a_missing_setting_is_named_with_the_line_of_its_table() {
         "lockstep.toml:2: providers.example.token_endpoint: missing; expected a URL"
     );
     assert_eq!(
-        refused("[server.tls]\ncert = \"cert.pem\"\n"),
-        "lockstep.toml:1: server.tls.key: missing; expected a path"
+        refused("[tls]\ncert = \"cert.pem\"\n"),
+        "lockstep.toml:1: tls.key: missing; expected a path"
     );
 }
 
@@ -231,8 +231,8 @@ fn the_environment_alone_can_make_tables() {
             ("LOCKSTEP_PROVIDERS__MY_IDP_EU__CLIENT_ID", "one"),
             ("LOCKSTEP_PROVIDERS__NEW__CLIENT_ID", "two"),
             ("LOCKSTEP_PROVIDERS__NEW__TOKEN_ENDPOINT", "https://new.example/token"),
-            ("LOCKSTEP_SERVER__TLS__CERT", "c"),
-            ("LOCKSTEP_SERVER__TLS__KEY", "k"),
+            ("LOCKSTEP_TLS__CERT", "c"),
+            ("LOCKSTEP_TLS__KEY", "k"),
         ],
     )
     .expect("valid");
@@ -242,7 +242,7 @@ fn the_environment_alone_can_make_tables() {
         .map(|(name, p)| (name.as_str(), p.client_id.as_str()))
         .collect();
     assert_eq!(ids, [("My-Idp.eu", "one"), ("new", "two")]);
-    assert!(config.server.tls.is_some());
+    assert!(config.tls.is_some());
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn settings_that_do_not_go_together_are_refused() {
 fn settings_that_go_together_are_taken() {
     for text in [
         "[server]\nlisten = \"0.0.0.0:8787\"\nbehind_proxy = true".to_owned(),
-        "[server]\nlisten = \"[::]:8787\"\n[server.tls]\ncert = \"c\"\nkey = \"k\"".to_owned(),
+        "[server]\nlisten = \"[::]:8787\"\n[tls]\ncert = \"c\"\nkey = \"k\"".to_owned(),
         "[server]\nlisten = \"[::1]:0\"\nadmin_listen = \"[::1]:0\"".to_owned(),
         "[store]\nurl = \"postgres://u:p@db/lockstep\"\n[cluster]\nurl = \"rediss://:p@redis:6380/0\"".to_owned(),
         provider("refresher = \"device\"\ntimeout = \"29s\"\nlease = \"30s\""),
@@ -397,7 +397,7 @@ fn what_the_reference_has_commented_out_is_known_too() {
             _ => line,
         })
         .fold(String::new(), |all, line| all + line + "\n");
-    assert!(all.contains("\n[server.tls]"), "{all}");
+    assert!(all.contains("\n[tls]"), "{all}");
     let Err(errors) = parse(&all) else { return };
     // Two ways to give a client secret exclude each other; nothing else may be wrong.
     let keys: Vec<_> = errors.0.iter().map(|e| e.key.as_str()).collect();
