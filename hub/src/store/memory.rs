@@ -106,3 +106,17 @@ impl Rows for Tree {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::store::suite::{Made, conformance};
+
+    async fn make() -> Made {
+        Made {
+            store: super::memory(),
+            _keep: Box::new(()),
+        }
+    }
+
+    conformance!(make);
+}

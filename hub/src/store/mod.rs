@@ -8,6 +8,8 @@ mod error;
 mod grant;
 mod local;
 mod memory;
+#[cfg(test)]
+mod suite;
 
 use std::{path::Path, sync::Arc};
 
@@ -76,9 +78,9 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, row: ClaimRow) -> Answer<Claimed>;
 
     /// Claims, oldest first, what is due at one provider: `due_at` reached, no claim, used since `used_since`. At most as
-    /// many as leases are given. Returns with them, unclaimed and at most as many, the grants whose claim was abandoned:
-    /// lapsed without an outcome, or of a former incarnation of the same node and lapsed. Claims of this very incarnation
-    /// are its own to judge and never returned.
+    /// many as leases are given. Returns with them, unclaimed and at most as many, grants whose claim was abandoned: it
+    /// is of another node and has lapsed, or is of a former incarnation of the same node. A claim of this very incarnation
+    /// is in its machine's hand and never returned.
     async fn claim_due(&self, query: DueQuery) -> Answer<Vec<Due>>;
 
     /// Makes a claim stand for `ttl_ms` from now, if it still stands. A claim that has lapsed but was not replaced may

@@ -2,7 +2,7 @@
 //!
 //! Named, so that a later hub may add a field with a default and still read what an older one wrote.
 
-use lockstep_engine::time::Unix;
+use lockstep_engine::{record::Holder, time::Unix};
 use lockstep_protocol::{Epoch, Seq};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -100,10 +100,19 @@ impl Row for GrantRow {}
 
 impl GrantRow {
     /// When it is to be looked at: if claimed, when the claim lapses (whoever holds it may be gone), else when it is due.
-    pub(super) fn due(&self) -> Option<Unix> {
+    pub(super) fn due(&self) -> Option<(Unix, DueEntry)> {
         match &self.record.claim {
-            Some(claim) => Some(claim.expires_at),
-            None => self.record.due_at.filter(|_| !self.parked),
+            Some(claim) => Some((
+                claim.expires_at,
+                DueEntry {
+                    holder: Some(claim.holder.clone()),
+                },
+            )),
+            None => self
+                .record
+                .due_at
+                .filter(|_| !self.parked)
+                .map(|due| (due, DueEntry { holder: None })),
         }
     }
 }
@@ -137,7 +146,16 @@ impl Row for Device {}
 impl Row for Slave {}
 impl Row for Sealed {}
 
-/// An entry of an index: its key says it all.
+/// An entry in the index of what is due.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DueEntry {
+    /// Who has claimed it.
+    pub(super) holder: Option<Holder>,
+}
+
+impl Row for DueEntry {}
+
+/// An entry of an index whose key says it all.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Entry;
 

@@ -1,9 +1,14 @@
 //! What is due, and who uses what.
 
-use std::{collections::HashSet, ops::ControlFlow};
+use std::{
+    collections::HashSet,
+    iter::{Copied, Peekable},
+    ops::ControlFlow,
+    slice,
+};
 
 use lockstep_engine::{
-    record::{Claim, Purpose},
+    record::{Claim, Holder, Purpose},
     time::Unix,
 };
 use lockstep_protocol::{GrantName, LeaseId, UserId};
@@ -11,8 +16,8 @@ use lockstep_protocol::{GrantName, LeaseId, UserId};
 use super::{
     super::{
         super::{Answer, Due, DueQuery},
-        key::Key,
-        row::GrantRow,
+        key::{Key, corrupt},
+        row::{self, DueEntry, GrantRow},
         rows::{Changes, Judged, Rows},
     },
     At, grant, place_grant, put_grant,
@@ -21,70 +26,115 @@ use super::{
 /// The most entries of the index that one call looks at, so that a crowd of unused grants holds nobody up.
 const MOST_LOOKED_AT: usize = 4096;
 
+/// Claims of former incarnations are looked for this far ahead: settings allow no longer lease.
+const LONGEST_LEASE_MS: u64 = 60_000;
+
 pub(in super::super) fn claim_due(rows: &dyn Rows, now: Unix, query: &DueQuery) -> Answer<Judged<Vec<Due>>> {
-    let mut judged = Judged {
-        answer: Vec::new(),
-        changes: Changes::default(),
+    let mut round = Round {
+        rows,
+        now,
+        query,
+        leases: query.leases.iter().copied().peekable(),
+        abandoned: 0,
+        looked_at: 0,
+        judged: Judged {
+            answer: Vec::new(),
+            changes: Changes::default(),
+        },
     };
-    let mut leases = query.leases.iter().copied().peekable();
-    let (mut abandoned, mut looked_at) = (0, 0);
     let prefix = Key::due_at(&query.provider);
-    rows.walk(prefix.as_slice(), prefix.as_slice(), &mut |key, _| {
+    rows.walk(prefix.as_slice(), prefix.as_slice(), &mut |key, bytes| {
         let (due, user, grant) = Key::parse_due(key, &prefix, &query.provider)?;
-        let Some(lease) = leases.peek().filter(|_| due <= now && looked_at < MOST_LOOKED_AT) else {
-            return Ok(ControlFlow::Break(()));
-        };
-        looked_at += 1;
-        match look_at(rows, &mut judged.changes, (user, grant), query, *lease, now)? {
-            Some(found) if found.claimed => {
-                leases.next();
-                judged.answer.push(found);
-            }
-            Some(found) if abandoned < query.leases.len() => {
-                abandoned += 1;
-                judged.answer.push(found);
-            }
-            _ => {}
-        }
-        Ok(ControlFlow::Continue(()))
+        round.look_at(due, row::decode(key, bytes)?, (user, grant))
     })?;
-    Ok(judged)
+    Ok(round.judged)
 }
 
-/// Claims a grant that is due, finds its claim abandoned, parks it if nobody uses it, or leaves it alone.
-fn look_at(
-    rows: &dyn Rows,
-    changes: &mut Changes,
-    at: At,
-    query: &DueQuery,
-    lease: LeaseId,
+/// One walk along the index of what is due.
+struct Round<'a> {
+    rows: &'a dyn Rows,
     now: Unix,
-) -> Answer<Option<Due>> {
-    let key = Key::grant(&at.0, &at.1);
-    let old = rows.row::<GrantRow>(&key)?;
-    let old = old.ok_or_else(|| super::super::key::corrupt(key.as_slice(), "due, but not there"))?;
-    let mut new = old.clone();
-    let claimed = match &old.record.claim {
-        Some(claim) if claim.holder == query.holder => return Ok(None),
-        Some(_) => false,
-        None if old.used < query.used_since => {
+    query: &'a DueQuery,
+    leases: Peekable<Copied<slice::Iter<'a, LeaseId>>>,
+    abandoned: usize,
+    looked_at: usize,
+    judged: Judged<Vec<Due>>,
+}
+
+impl Round<'_> {
+    fn look_at(&mut self, due: Unix, entry: DueEntry, at: At) -> Answer<ControlFlow<()>> {
+        let ahead = due.0.saturating_sub(self.now.0);
+        let Some(lease) = self.leases.peek().copied() else {
+            return Ok(ControlFlow::Break(()));
+        };
+        if ahead > LONGEST_LEASE_MS || self.looked_at >= MOST_LOOKED_AT {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.looked_at += 1;
+        let place = Key::due(due, &at.0, &at.1);
+        let done = match entry.holder {
+            None if ahead == 0 => self.claim_or_park(at, lease),
+            Some(holder) if self.is_abandoned(&holder, ahead) => self.give_back(at),
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            // One grant that cannot be read must not keep the provider's others from being refreshed.
+            tracing::error!(%error, "a grant is due that cannot be read; it is not looked at again");
+            self.judged.changes.drop(place);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn is_abandoned(&self, holder: &Holder, ahead: u64) -> bool {
+        if holder.node == self.query.holder.node {
+            holder.incarnation < self.query.holder.incarnation
+        } else {
+            ahead == 0
+        }
+    }
+
+    fn claim_or_park(&mut self, at: At, lease: LeaseId) -> Answer<()> {
+        let old = self.row(&at)?;
+        let mut new = old.clone();
+        if old.used < self.query.used_since {
             new.parked = true;
-            place_grant(changes, &at, Some(&old), &new);
-            return Ok(None);
+            place_grant(&mut self.judged.changes, &at, Some(&old), &new);
+            return Ok(());
         }
-        None => {
-            grant::take(&mut new.record, ahead(&old, query, lease, now));
-            put_grant(changes, &at, Some(&old), &mut new);
-            true
+        grant::take(&mut new.record, ahead(&old, self.query, lease, self.now));
+        put_grant(&mut self.judged.changes, &at, Some(&old), &mut new);
+        self.leases.next();
+        let (user, grant) = at;
+        self.judged.answer.push(Due {
+            user,
+            grant,
+            claimed: true,
+            record: new.record,
+        });
+        Ok(())
+    }
+
+    fn give_back(&mut self, at: At) -> Answer<()> {
+        if self.abandoned < self.query.leases.len() {
+            self.abandoned += 1;
+            let record = self.row(&at)?.record;
+            let (user, grant) = at;
+            self.judged.answer.push(Due {
+                user,
+                grant,
+                claimed: false,
+                record,
+            });
         }
-    };
-    let (user, grant) = at;
-    Ok(Some(Due {
-        user,
-        grant,
-        claimed,
-        record: new.record,
-    }))
+        Ok(())
+    }
+
+    fn row(&self, at: &At) -> Answer<GrantRow> {
+        let key = Key::grant(&at.0, &at.1);
+        self.rows
+            .row(&key)?
+            .ok_or_else(|| corrupt(key.as_slice(), "due, but not there"))
+    }
 }
 
 fn ahead(row: &GrantRow, query: &DueQuery, lease: LeaseId, now: Unix) -> Claim {

@@ -11,11 +11,7 @@ use lockstep_engine::{
 };
 use lockstep_protocol::{GrantName, UserId};
 
-use super::{
-    key::Key,
-    row::{Entry, GrantRow},
-    rows::Changes,
-};
+use super::{key::Key, row::GrantRow, rows::Changes};
 
 /// Which grant.
 type At = (UserId, GrantName);
@@ -34,14 +30,13 @@ fn put_grant(changes: &mut Changes, at: &At, old: Option<&GrantRow>, new: &mut G
 
 /// Puts a grant's row, and its entry in the index of what is due where it belongs.
 fn place_grant(changes: &mut Changes, (user, grant): &At, old: Option<&GrantRow>, new: &GrantRow) {
-    let place = |row: &GrantRow| row.due().map(|due| Key::due(due, user, grant));
-    let (was, is) = (old.and_then(place), place(new));
+    let (was, is) = (old.and_then(GrantRow::due), new.due());
     if was != is {
-        if let Some(was) = was {
-            changes.drop(was);
+        if let Some((due, _)) = was {
+            changes.drop(Key::due(due, user, grant));
         }
-        if let Some(is) = is {
-            changes.put(is, &Entry);
+        if let Some((due, entry)) = is {
+            changes.put(Key::due(due, user, grant), &entry);
         }
     }
     changes.put(Key::grant(user, grant), new);

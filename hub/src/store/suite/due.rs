@@ -1,0 +1,227 @@
+//! What is due.
+
+use std::{collections::HashSet, time::Duration};
+
+use lockstep_engine::{record::Purpose, time::Unix};
+use lockstep_protocol::{GrantName, Version};
+
+use super::{
+    super::{ClaimRow, CommitRow, Due, DueQuery, SettleRow},
+    world::*,
+};
+
+/// Makes a grant that is due at `due`.
+async fn due_at(store: &AnyStore, grant: &str, due: Option<u64>) {
+    done(
+        store,
+        CommitRow {
+            grant: name(grant),
+            due_at: due.map(Unix),
+            ..login()
+        },
+    )
+    .await;
+}
+
+async fn claim_due(store: &AnyStore, query: DueQuery) -> Vec<Due> {
+    store.claim_due(query).await.unwrap()
+}
+
+fn names(found: &[Due]) -> Vec<GrantName> {
+    found.iter().map(|due| due.grant.clone()).collect()
+}
+
+pub(in super::super) async fn what_is_due_is_claimed_oldest_first_and_no_more_than_asked(store: AnyStore) {
+    for (grant, due) in [
+        ("example/c", 30),
+        ("example/a", 10),
+        ("example/d", 40),
+        ("example/b", 20),
+    ] {
+        due_at(&store, grant, Some(due)).await;
+    }
+    assert!(claim_due(&store, query(0)).await.is_empty());
+    let asked = query(3);
+    let found = claim_due(&store, asked.clone()).await;
+    assert_eq!(names(&found), [name("example/a"), name("example/b"), name("example/c")]);
+    let mut leases = HashSet::new();
+    for due in &found {
+        let claim = due.record.claim.as_ref().unwrap();
+        assert!(due.claimed && due.user == alice());
+        assert_eq!(
+            (&claim.holder, claim.purpose, claim.fence),
+            (&holder("here", 1), Purpose::Redeem, 1)
+        );
+        assert_eq!(claim.expires_at, Unix(claim.taken_at.0 + 60_000));
+        assert!(asked.leases.contains(&claim.lease) && leases.insert(claim.lease));
+        assert_eq!(
+            store.load(&due.user, &due.grant).await.unwrap().as_ref(),
+            Some(&due.record)
+        );
+    }
+    assert_eq!(
+        names(&claim_due(&store, query(3)).await),
+        [name("example/d")],
+        "each once"
+    );
+    assert!(claim_due(&store, query(3)).await.is_empty());
+}
+
+pub(in super::super) async fn what_is_not_due_is_left_alone(store: AnyStore) {
+    let later = store.clock().await.unwrap().0 + 30_000;
+    due_at(&store, "example/later", Some(later)).await;
+    due_at(&store, "example/never", None).await;
+    due_at(&store, "other/now", Some(10)).await;
+    due_at(&store, "example.com/now", Some(10)).await;
+    due_at(&store, "example/deleted", Some(10)).await;
+    store.delete_grant(&alice(), &name("example/deleted")).await.unwrap();
+    due_at(&store, "example/moved", Some(10)).await;
+    let moved = CommitRow {
+        grant: name("example/moved"),
+        due_at: Some(Unix(later)),
+        ..refresh(1, lease())
+    };
+    done(&store, moved).await;
+    due_at(&store, "example/settled", Some(10)).await;
+    store
+        .settle(SettleRow {
+            grant: name("example/settled"),
+            ..settle(lease())
+        })
+        .await
+        .unwrap();
+    // Settled: due at 9500, long past; everything else is not there.
+    assert_eq!(names(&claim_due(&store, query(9)).await), [name("example/settled")]);
+}
+
+pub(in super::super) async fn what_nobody_uses_is_left_until_it_is_used(store: AnyStore) {
+    due_at(&store, "example/old", Some(10)).await;
+    due_at(&store, "example/new", Some(20)).await;
+    let soon = Unix(store.clock().await.unwrap().0 + 1_000);
+    let asked = || DueQuery {
+        used_since: soon,
+        ..query(9)
+    };
+    assert!(
+        claim_due(&store, asked()).await.is_empty(),
+        "made before, not used since"
+    );
+    assert!(claim_due(&store, asked()).await.is_empty());
+
+    let old_use = (alice(), name("example/old"), Unix(1));
+    let new_use = (alice(), name("example/new"), soon);
+    let unknown = (user("nobody"), work(), soon);
+    store
+        .used(vec![
+            new_use.clone(),
+            old_use,
+            unknown,
+            (alice(), name("example/new"), Unix(3)),
+        ])
+        .await
+        .unwrap();
+    // Uses are written lazily.
+    let mut found = Vec::new();
+    for _ in 0..1_000 {
+        found = claim_due(&store, asked()).await;
+        if !found.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(names(&found), [name("example/new")], "by maximum");
+    assert_eq!(
+        names(&claim_due(&store, query(9)).await),
+        [] as [GrantName; 0],
+        "the other one waits for its use"
+    );
+}
+
+pub(in super::super) async fn two_schedulers_never_claim_the_same(store: AnyStore) {
+    for number in 0..60 {
+        due_at(&store, &format!("example/{number}"), Some(number + 1)).await;
+    }
+    let answers = at_once(8, |number| {
+        let store = AnyStore::clone(&store);
+        let query = DueQuery {
+            holder: holder(&format!("node-{number}"), 1),
+            ..query(10)
+        };
+        async move { store.claim_due(query).await.unwrap() }
+    })
+    .await;
+    let mut seen = HashSet::new();
+    for due in answers.iter().flatten() {
+        assert!(due.claimed && seen.insert(due.grant.clone()), "{} twice", due.grant);
+    }
+    seen.extend(names(&claim_due(&store, query(60)).await));
+    assert_eq!(seen.len(), 60);
+}
+
+pub(in super::super) async fn abandoned_claims_are_returned_unclaimed(store: AnyStore) {
+    let claim_as = |grant: &str, node: &str, incarnation, ttl_ms| {
+        won(
+            &store,
+            ClaimRow {
+                grant: name(grant),
+                holder: holder(node, incarnation),
+                ttl_ms,
+                ..claim()
+            },
+        )
+    };
+    for grant in [
+        "example/live",
+        "example/lapsed",
+        "example/former",
+        "example/own",
+        "example/never-due",
+    ] {
+        let due = (grant != "example/never-due").then_some(10);
+        due_at(&store, grant, due).await;
+    }
+    claim_as("example/live", "there", 1, 50_000).await;
+    let lapsed = claim_as("example/lapsed", "there", 1, 1).await;
+    let never_due = claim_as("example/never-due", "there", 1, 1).await;
+    let former = claim_as("example/former", "here", 1, 50_000).await;
+    claim_as("example/own", "here", 2, 1).await;
+    until(&store, Unix(store.clock().await.unwrap().0 + 2)).await;
+
+    let restarted = || DueQuery {
+        holder: holder("here", 2),
+        ..query(9)
+    };
+    let mut found = claim_due(&store, restarted()).await;
+    found.sort_by(|a, b| a.grant.cmp(&b.grant));
+    let names_found = names(&found);
+    assert_eq!(
+        names_found,
+        [
+            name("example/former"),
+            name("example/lapsed"),
+            name("example/never-due")
+        ]
+    );
+    assert!(found.iter().all(|due| !due.claimed));
+    for (due, record) in found.iter().zip([former, lapsed, never_due]) {
+        assert_eq!(due.record, record, "left as it was");
+    }
+    // Judged: the claim is over, and the grant is due again as its verdict says.
+    let lease = found[0].record.claim.as_ref().unwrap().lease;
+    let row = SettleRow {
+        grant: name("example/former"),
+        holder: holder("here", 2),
+        version: Version(1),
+        ..settle(lease)
+    };
+    store.settle(row).await.unwrap();
+    let again = claim_due(
+        &store,
+        DueQuery {
+            leases: vec![super::world::lease()],
+            ..restarted()
+        },
+    )
+    .await;
+    assert_eq!(again.iter().filter(|due| due.claimed).count(), 1);
+}
