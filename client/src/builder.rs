@@ -1,0 +1,211 @@
+//! Setting up a client.
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use lockstep_protocol::{DeviceId, Secret, frame::PresenceState};
+use tokio::sync::mpsc;
+
+use crate::{
+    client::Client,
+    clock,
+    driver::{
+        Driver,
+        identity::{Credential, SourceAnswer},
+        net::{Hub, Net, Proxy},
+    },
+    error::Error,
+    event::{Connection, Transport, TransportChoice},
+    machine::{Machine, Remembered, Setup},
+    shared::Shared,
+    timing::{self, Timing},
+};
+
+/// How many calls of handles may wait for the driver.
+const CALLS: usize = 256;
+
+/// Everything about a client that is settled before it connects. Needed: the hub's address and one of
+/// [`Builder::device`], [`Builder::access_token`], [`Builder::access_token_source`].
+#[derive(Debug)]
+#[must_use = "nothing happens before `connect`"]
+pub struct Builder {
+    hub_url: String,
+    identity: Option<(DeviceId, Credential)>,
+    app: String,
+    presence: PresenceState,
+    priority: Option<u8>,
+    transport: TransportChoice,
+    proxy: Proxy,
+    roots: Option<Vec<u8>>,
+    timing: Timing,
+    cache: Option<PathBuf>,
+    redeemer: bool,
+    state_dir: Option<PathBuf>,
+}
+
+impl Builder {
+    pub(crate) const fn new(hub_url: String) -> Self {
+        Self {
+            hub_url,
+            identity: None,
+            app: String::new(),
+            presence: PresenceState::Active,
+            priority: None,
+            transport: TransportChoice::Auto,
+            proxy: Proxy::Environment,
+            roots: None,
+            timing: timing::DEFAULT,
+            cache: None,
+            redeemer: false,
+            state_dir: None,
+        }
+    }
+
+    /// The enrolled device and its device refresh token (`lsd_…`), as enrolment gave them.
+    ///
+    /// The token rotates with each use. With [`Builder::cache`] the newest is kept there, and the one given here only
+    /// matters the first time. Without a cache the newest lives in memory: a program that starts again with the first
+    /// one after it was used more than once is taken for a thief, and the device is revoked.
+    pub fn device(mut self, device: DeviceId, device_refresh_token: Secret) -> Self {
+        self.identity = Some((device, Credential::Refresh(device_refresh_token)));
+        self
+    }
+
+    /// One device access token and no other: for as long as the hub takes it.
+    pub fn access_token(mut self, device: DeviceId, token: Secret) -> Self {
+        self.identity = Some((device, Credential::Fixed(token)));
+        self
+    }
+
+    /// Device access tokens from elsewhere: `source` is called whenever one is needed.
+    pub fn access_token_source<S, F>(mut self, device: DeviceId, source: S) -> Self
+    where
+        S: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = SourceAnswer> + Send + 'static,
+    {
+        self.identity = Some((device, Credential::source(source)));
+        self
+    }
+
+    /// The application and its version, for the hub's logs: `editor/1.2`.
+    pub fn app(mut self, app: impl Into<String>) -> Self {
+        self.app = app.into();
+        self
+    }
+
+    /// Whether somebody is using the device; `Active` by default.
+    pub const fn presence(mut self, state: PresenceState) -> Self {
+        self.presence = state;
+        self
+    }
+
+    /// Lowers this device's weight in elections below that of its kind.
+    pub const fn priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// WebSocket, long-poll, or (by default) whichever works.
+    pub const fn transport(mut self, choice: TransportChoice) -> Self {
+        self.transport = choice;
+        self
+    }
+
+    /// The proxy; by default what the environment says.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// Root certificates (PEM, one or more) to trust in place of the system's.
+    pub fn roots(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots = Some(pem.into());
+        self
+    }
+
+    /// Time-outs and waits other than the default ones.
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// How long [`Client::token`] waits at most; 60 s by default.
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.timing.patience = patience;
+        self
+    }
+
+    /// A file of this client's own (mode 0600) that keeps tokens, the cursor and the device refresh token across
+    /// restarts.
+    pub fn cache(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache = Some(path.into());
+        self
+    }
+
+    /// The same, in a directory: the file is named after the device.
+    pub fn cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        let name = self.identity.as_ref().map_or_else(
+            || "lockstep.json".to_owned(),
+            |(device, _)| format!("lockstep-{device}.json"),
+        );
+        self.cache = Some(directory.into().join(name));
+        self
+    }
+
+    /// Whether this device redeems when it is elected (it must be enrolled for that too). Needs [`Builder::state_dir`].
+    pub const fn redeemer(mut self, redeemer: bool) -> Self {
+        self.redeemer = redeemer;
+        self
+    }
+
+    /// A directory of this client's own, where the result of a redeem is kept, sealed, until the hub has it.
+    pub fn state_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(directory.into());
+        self
+    }
+
+    /// Starts the client's background task. Returns at once, connected or not: [`Client::synced`] waits for the hub.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the settings make no sense.
+    pub async fn connect(self) -> Result<Client, Error> {
+        let Some((device, credential)) = self.identity else {
+            return Err(Error::misuse(
+                "no identity: call device(), access_token() or access_token_source()",
+            ));
+        };
+        if self.redeemer && self.state_dir.is_none() {
+            return Err(Error::misuse("a redeemer needs state_dir()"));
+        }
+        let hub = Hub::parse(&self.hub_url)?;
+        let net = Net::new(hub, self.roots.as_deref(), &self.proxy, self.timing.clone())?;
+        let patience = self.timing.patience;
+        let setup = Setup {
+            device,
+            app: self.app,
+            presence: self.presence,
+            priority: self.priority,
+            transport: self.transport,
+            timing: self.timing,
+            cached: self.cache.is_some(),
+            redeemer: self.redeemer,
+        };
+        let machine = Machine::new(setup, Remembered::default(), clock::now(), &mut crate::driver::Os);
+        let shared = Arc::new(Shared::new(Connection {
+            transport: match self.transport {
+                TransportChoice::Auto | TransportChoice::Ws => Transport::Ws,
+                TransportChoice::Poll => Transport::Poll,
+            },
+            synced: false,
+            stopped: None,
+        }));
+        let (calls, called) = mpsc::channel(CALLS);
+        let driver = Driver::new(machine, net, device, credential, shared.clone(), called);
+        tokio::spawn(driver.run());
+        Ok(Client {
+            shared,
+            calls,
+            patience,
+        })
+    }
+}
