@@ -1,3 +1,124 @@
-//! The HTTP edge.
+//! The endpoints: `/v1` for devices, `/admin/v1` for operators, and the little ones that need no token.
 
+mod admin;
+mod auth;
+mod body;
+mod device;
+mod ops;
+mod poll;
 pub mod problem;
+mod serve_token;
+mod users;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use lockstep_protocol::Code;
+
+pub use auth::AdminToken;
+
+use crate::{app::Hub, identity, transport::ws};
+use problem::Problem;
+
+/// The largest request body, in bytes.
+const MOST_BODY: usize = 64 * 1024;
+
+/// What devices and OAuth clients talk to.
+pub fn public(hub: &Arc<Hub>) -> Router {
+    let is_admin = {
+        let hub = Arc::clone(hub);
+        Arc::new(move |token: &_| hub.admin.is(token))
+    };
+    let grants = Arc::new(serve_token::Served(Arc::clone(hub)));
+    Router::new()
+        .route("/v1/ws", get(ws::upgrade))
+        .route("/v1/tokens", get(poll::tokens))
+        .route("/v1/grants/{provider}/{account}", put(device::offer))
+        .route("/v1/grants/{provider}/{account}/refresh", post(device::refresh))
+        .route("/v1/grants/{provider}/{account}/token", get(device::token))
+        .with_state(Arc::clone(hub))
+        .merge(identity::routes(Arc::clone(&hub.identity), grants, is_admin))
+        .fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::clone(hub), doorman))
+        .layer(middleware::from_fn(careful))
+        .layer(DefaultBodyLimit::max(MOST_BODY))
+}
+
+/// What operators and monitoring talk to.
+pub fn private(hub: &Arc<Hub>) -> Router {
+    let guarded = Router::new()
+        .route("/admin/v1/users/{user}", get(users::show).delete(users::forget))
+        .route(
+            "/admin/v1/users/{user}/grants/{provider}/{account}",
+            put(admin::login).delete(admin::remove),
+        )
+        .route(
+            "/admin/v1/users/{user}/grants/{provider}/{account}/refresh",
+            post(admin::refresh),
+        )
+        .with_state(Arc::clone(hub))
+        .merge(identity::admin_routes(Arc::clone(&hub.identity)))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(hub), administrator));
+    Router::new()
+        .route("/metrics", get(ops::metrics))
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .with_state(Arc::clone(hub))
+        .merge(guarded)
+        .fallback(unknown)
+        .layer(middleware::from_fn(careful))
+        .layer(DefaultBodyLimit::max(MOST_BODY))
+}
+
+/// Lets only the administrator pass.
+async fn administrator(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
+    match auth::bearer(request.headers()) {
+        Some(token) if hub.admin.is(&token) => next.run(request).await,
+        _ => Problem::new(Code::Unauthorized, "the admin token is needed").into_response(),
+    }
+}
+
+/// Lets no page of a foreign origin pass.
+async fn doorman(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
+    match auth::origin(&hub, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// What every answer carries, and a problem document in place of a bare error of the framework.
+async fn careful(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if status == StatusCode::METHOD_NOT_ALLOWED || status == StatusCode::PAYLOAD_TOO_LARGE {
+        let allow = response.headers().get(header::ALLOW).cloned();
+        response = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::TooLarge, "the body is too large"),
+            status => Problem::new(Code::BadFrame, "this method is not allowed here").with_status(status),
+        }
+        .into_response();
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+    }
+    let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED && !headers.contains_key(header::WWW_AUTHENTICATE) {
+        headers.insert(header::WWW_AUTHENTICATE, auth::CHALLENGE);
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn unknown() -> Problem {
+    Problem::new(Code::UnknownGrant, "there is nothing here").with_status(StatusCode::NOT_FOUND)
+}

@@ -17,7 +17,7 @@ use super::IdentityError;
 use crate::{store::Store, vault::Vault};
 
 /// The shared value's name in the store; also what its seal is bound to.
-const NAME: &str = "identity-keys";
+pub(super) const NAME: &str = "identity-keys";
 
 /// What is sealed: JSON, so that a later version can add a field.
 #[derive(Serialize, Deserialize)]

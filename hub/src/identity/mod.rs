@@ -48,6 +48,9 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Under which name the store holds the shared keys.
+    pub const KEYS: &str = keys::NAME;
+
     /// Loads the shared keys, or makes them, and loads who was revoked within one token lifetime.
     ///
     /// # Errors

@@ -1,0 +1,80 @@
+//! One running hub: what it is made of, how it starts and how it stops.
+
+mod calls;
+mod people;
+mod start;
+mod stop;
+mod sweep;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use lockstep_engine::{grant::WaiterId, policy::Policy, record::Holder};
+use lockstep_protocol::{Epoch, GrantName};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use calls::NoAnswer;
+pub use start::{StartError, run};
+
+use crate::{
+    cluster::Bus, config::Config, http::AdminToken, identity::Identity, provider::Providers, shell::Timers,
+    spool::Spool, store::Store, transport::doors::Doors, user::Registry, vault::Vault,
+};
+
+use people::Uses;
+
+/// One running hub.
+pub struct Hub {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// The sealing keys.
+    pub vault: Arc<Vault>,
+    /// Results that the store refused.
+    pub spool: Spool,
+    /// Who is speaking.
+    pub identity: Arc<Identity>,
+    /// The providers.
+    pub providers: Providers,
+    /// The other nodes.
+    pub bus: Box<dyn Bus>,
+    /// This node, this run.
+    pub me: Holder,
+    /// The resident users.
+    pub users: Registry,
+    /// What wakes the grants' machines.
+    pub timers: Timers,
+    /// Effects under way: the hub waits for them before it stops.
+    pub tasks: TaskTracker,
+    /// The hub is going away: no new work, devices are sent off.
+    pub leaving: CancellationToken,
+    /// What may connect, and how many.
+    pub doors: Doors,
+    /// Who may call the admin API.
+    pub admin: AdminToken,
+    uses: Uses,
+    epoch: AtomicU64,
+    waiters: AtomicU64,
+}
+
+impl Hub {
+    /// The store's lifetime.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed))
+    }
+
+    /// A fresh id for one who waits.
+    pub fn next_waiter(&self) -> WaiterId {
+        WaiterId(self.waiters.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What the rules need to know of a grant's provider.
+    pub fn policy(&self, grant: &GrantName) -> Arc<Policy> {
+        self.providers
+            .get(grant.provider())
+            .map_or_else(Arc::default, |provider| provider.policy())
+    }
+}

@@ -1,0 +1,150 @@
+//! Users coming and going: loading, remembering use, evicting.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use lockstep_engine::{grant::Input, record::GrantRecord, time::Unix};
+use lockstep_protocol::{DeviceId, GrantName, UserId};
+use parking_lot::Mutex;
+
+use super::Hub;
+use crate::{
+    clock,
+    session::Session,
+    store::{Seen, StoreError, UserState},
+    user::{Shown, User},
+};
+
+/// How long a user with nothing to do stays resident.
+const IDLE_FOR: Duration = Duration::from_secs(60);
+/// The most devices whose last sight waits to be written; above it the write is left to the next sight.
+const MOST_SEEN: usize = 100_000;
+
+/// What is to be written of use, lazily.
+#[derive(Default)]
+pub(super) struct Uses {
+    users: Mutex<HashMap<UserId, Unix>>,
+    devices: Mutex<HashMap<DeviceId, Seen>>,
+}
+
+impl Hub {
+    /// A user, resident and read from the store. Whoever asks meanwhile waits for the same read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn user(self: &Arc<Self>, id: &UserId) -> Result<Arc<User>, StoreError> {
+        let user = self.users.get(id);
+        user.loaded.get_or_try_init(|| self.read(&user)).await?;
+        Ok(user)
+    }
+
+    /// Reads a user again, because a change is missing between those that are known, or a fact told of one.
+    pub fn reload(self: &Arc<Self>, user: &Arc<User>) {
+        let (hub, user) = (Arc::clone(self), Arc::clone(user));
+        self.tasks.spawn(async move {
+            if let Err(error) = hub.read(&user).await {
+                tracing::warn!(user = %user.id, %error, "a user could not be read again; the sweep will");
+            }
+        });
+    }
+
+    async fn read(self: &Arc<Self>, user: &Arc<User>) -> Result<(), StoreError> {
+        let state = self.store.user(&user.id).await?.unwrap_or(UserState {
+            seq: lockstep_protocol::Seq(0),
+            grants: Vec::new(),
+        });
+        let opened = state.grants.into_iter().filter_map(|(grant, row)| {
+            // One that cannot be opened is named in the log and harms no other.
+            let record = self.open_record(&user.id, &grant, row).ok()?;
+            Some((grant, *record))
+        });
+        let records: Vec<(GrantName, GrantRecord)> = opened.collect();
+        let now = clock::now();
+        let shown = self.show_all(&mut user.lock(), state.seq, &records, now);
+        if shown == Shown::Moved {
+            user.fan_out(now.mono);
+        }
+        for (grant, record) in records {
+            self.tell(user, &grant, Input::Read(Ok(Some(Box::new(record)))));
+        }
+        Ok(())
+    }
+
+    /// A device is here.
+    pub fn arrived(&self, user: &User, device: DeviceId) {
+        self.mark_used(user);
+        self.mark_seen(device, lockstep_protocol::Seq(0));
+    }
+
+    /// A session ended.
+    pub fn left(&self, user: &User, session: &Session) {
+        self.mark_used(user);
+        self.mark_seen(session.device, session.acked());
+    }
+
+    /// A user's grants are in use now.
+    pub fn mark_used(&self, user: &User) {
+        self.uses.users.lock().insert(user.id.clone(), clock::unix());
+    }
+
+    /// A device was seen now, and holds everything up to `acked`.
+    pub fn mark_seen(&self, device: DeviceId, acked: lockstep_protocol::Seq) {
+        let mut devices = self.uses.devices.lock();
+        if devices.len() < MOST_SEEN || devices.contains_key(&device) {
+            let at = clock::unix();
+            let seen = devices.entry(device).or_insert(Seen { device, at, acked });
+            seen.at = at;
+            seen.acked = seen.acked.max(acked);
+        }
+    }
+
+    /// Writes what was seen of use.
+    pub(super) async fn write_uses(&self) -> Result<(), StoreError> {
+        let users = std::mem::take(&mut *self.uses.users.lock());
+        let mut uses = Vec::new();
+        for (id, at) in users {
+            if let Some(user) = self.users.resident(&id) {
+                let inner = user.lock();
+                uses.extend(inner.slots.keys().map(|grant| (id.clone(), grant.clone(), at)));
+            }
+        }
+        if !uses.is_empty() {
+            self.store.used(uses).await?;
+        }
+        let devices = std::mem::take(&mut *self.uses.devices.lock());
+        if !devices.is_empty() {
+            self.store.seen(devices.into_values().collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks everything that is connected as used and seen.
+    pub(super) fn mark_connected(&self) {
+        let now = clock::mono();
+        for user in self.users.all() {
+            let inner = user.lock();
+            for session in &inner.sessions {
+                self.mark_seen(session.device, session.acked());
+            }
+            for (device, poller) in inner.pollers.iter().filter(|(_, p)| p.is_connected(now)) {
+                self.mark_seen(*device, poller.acked);
+            }
+            if inner.connected(now) > 0 {
+                self.mark_used(&user);
+            }
+        }
+    }
+
+    /// Evicts users with nothing to do.
+    pub(super) fn evict(&self) -> usize {
+        let now = clock::mono();
+        self.users.evict(|user| {
+            let mut inner = user.lock();
+            inner.pollers.retain(|_, poller| poller.is_connected(now));
+            if !inner.is_idle(now) {
+                inner.idle_since = None;
+                return false;
+            }
+            now.since(*inner.idle_since.get_or_insert(now)) >= IDLE_FOR
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! From settings to a hub that serves.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use lockstep_engine::{grant::Input, record::Holder};
+use lockstep_protocol::{Close, Epoch};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Hub, people::Uses, stop, sweep};
+use crate::{
+    cluster::Local,
+    config::{Config, StoreUrl},
+    http::{self, AdminToken},
+    identity::{Identity, IdentityError},
+    provider::{ProviderError, Providers},
+    scheduler,
+    shell::{Timers, timers},
+    spool::{Spool, SpoolError},
+    store::{self, Mark, Store, StoreError},
+    transport::{doors::Doors, listener},
+    user::Registry,
+    vault::{Vault, VaultError},
+};
+
+/// Why a hub does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sealing keys.
+    #[error("sealing keys: {0}")]
+    Vault(#[from] VaultError),
+    /// The spool.
+    #[error("spool: {0}")]
+    Spool(#[from] SpoolError),
+    /// Device identity.
+    #[error("identity: {0}")]
+    Identity(#[from] IdentityError),
+    /// A provider.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// A file or an address.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was to be done.
+        what: String,
+        /// Why it cannot.
+        error: io::Error,
+    },
+}
+
+fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.into();
+    move |error| StartError::Io { what, error }
+}
+
+/// What was opened before the hub itself can be put together.
+struct Ground {
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    spool: Spool,
+    mark: Mark,
+    me: Holder,
+}
+
+/// Runs a hub until it is told to stop.
+///
+/// When it serves it prints one line of JSON on stdout, `{"listening":…,"admin":…}`, with the addresses it listens on.
+///
+/// # Errors
+/// Why it cannot start.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    raise_file_limit();
+    let config = Arc::new(config);
+    let ground = lay(&config).await?;
+    let public = bind(config.server.listen).await?;
+    let private = bind(config.server.admin_listen).await?;
+    let listening = public.local_addr().map_err(io("listen"))?;
+    let admin = private.local_addr().map_err(io("admin_listen"))?;
+    let hub = assemble(config, ground, listening).await?;
+    hub.bear_witness().await;
+    open(&hub, public, private);
+    land_spool(&hub).await;
+    announce(listening, admin).map_err(io("stdout"))?;
+    tracing::info!(%listening, %admin, node = %hub.me.node, epoch = %hub.epoch(), "ready");
+    stop::wait(&hub).await;
+    Ok(())
+}
+
+/// Each device is a file descriptor.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = rustix::process::Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
+async fn lay(config: &Config) -> Result<Ground, StartError> {
+    let store = match &config.store.url {
+        StoreUrl::Memory => store::memory(),
+        StoreUrl::File(path) => store::open(&format!("file:{}", path.display()), Path::new("")).await?,
+        StoreUrl::Postgres(url) => store::open(url.expose(), Path::new("")).await?,
+    };
+    let mark = store.mark().await?;
+    // Keys are made only for a store in which nothing is sealed yet: a lost key file is not to be papered over.
+    let is_new = mark.commits == 0 && store.shared(Identity::KEYS).await?.is_none();
+    let vault = Arc::new(Vault::open(&config.store.key_file, is_new)?);
+    let spool = Spool::open(&config.store.spool, Arc::clone(&vault))?;
+    let mark = check_witness(&*store, &spool, mark).await?;
+    let node = match &config.cluster.node {
+        Some(name) => name.clone(),
+        None => node_name(&config.store.spool)?,
+    };
+    let incarnation = store.start_node(&node).await?;
+    Ok(Ground {
+        store,
+        vault,
+        spool,
+        mark,
+        me: Holder { node, incarnation },
+    })
+}
+
+/// A store behind what this node has seen of it went back in time: nothing in it is to be believed blindly.
+async fn check_witness(store: &dyn Store, spool: &Spool, mark: Mark) -> Result<Mark, StartError> {
+    match spool.witness() {
+        Ok(Some(seen)) if seen.epoch == mark.epoch && seen.commits > mark.commits => {
+            tracing::error!(
+                seen = seen.commits,
+                found = mark.commits,
+                "the store went back in time: all grants are suspect"
+            );
+            let reason = "the hub's store was restored from an older state";
+            Ok(store.restored(Epoch(rand::random()), reason).await?)
+        }
+        Ok(_) => Ok(mark),
+        Err(error) => {
+            tracing::warn!(%error, "the witness cannot be read; it is written anew");
+            Ok(mark)
+        }
+    }
+}
+
+/// This node's lasting name: kept beside what it spools, which is this node's too.
+fn node_name(spool: &Path) -> Result<String, StartError> {
+    let file = spool.join("node");
+    match std::fs::read_to_string(&file) {
+        Ok(name) if !name.trim().is_empty() => Ok(name.trim().to_owned()),
+        _ => {
+            let host = host_name();
+            let name = format!("{host}-{:08x}", rand::random::<u32>());
+            std::fs::write(&file, format!("{name}\n")).map_err(io(file.display().to_string()))?;
+            Ok(name)
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+        .collect();
+    if name.is_empty() { "node".into() } else { name }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let what = || format!("cannot listen on {address}");
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+    }
+    .map_err(io(what()))?;
+    socket.set_reuseaddr(true).map_err(io(what()))?;
+    socket.bind(address).map_err(io(what()))?;
+    // A stampede of reconnects waits here, and not in time-outs.
+    socket.listen(4096).map_err(io(what()))
+}
+
+async fn assemble(config: Arc<Config>, ground: Ground, listening: SocketAddr) -> Result<Arc<Hub>, StartError> {
+    let Ground {
+        store,
+        vault,
+        spool,
+        mark,
+        me,
+    } = ground;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let settings = config.identity(&format!("{scheme}://{listening}"));
+    let identity = Identity::start(Arc::clone(&store), Arc::clone(&vault), settings).await?;
+    let token_file = &config.server.admin_token_file;
+    let hub = Arc::new(Hub {
+        providers: Providers::new(&config)?,
+        bus: Box::new(Local),
+        users: Registry::default(),
+        timers: Timers::default(),
+        tasks: TaskTracker::new(),
+        leaving: CancellationToken::new(),
+        doors: Doors::new(config.server.limits.clone()),
+        admin: AdminToken::load(token_file).map_err(io(format!("admin token {}", token_file.display())))?,
+        uses: Uses::default(),
+        epoch: AtomicU64::new(mark.epoch.0),
+        waiters: AtomicU64::new(1),
+        config,
+        store,
+        vault,
+        spool,
+        identity,
+        me,
+    });
+    let weak = Arc::downgrade(&hub);
+    hub.identity.on_revoked(Box::new(move |user, device| {
+        if let Some(user) = weak.upgrade().and_then(|hub| hub.users.resident(&user)) {
+            user.close_device(device, Close::Revoked);
+        }
+    }));
+    Ok(hub)
+}
+
+fn open(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) {
+    tokio::spawn(timers::run(Arc::clone(hub)));
+    tokio::spawn(sweep::run(Arc::clone(hub)));
+    for provider in hub.providers.iter() {
+        tokio::spawn(scheduler::run(Arc::clone(hub), provider.name().to_owned()));
+    }
+    tokio::spawn(listener::run(Arc::clone(hub), public, None, http::public(hub)));
+    tokio::spawn(listener::run(Arc::clone(hub), private, None, http::private(hub)));
+}
+
+/// Brings home what this node redeemed and could not commit, before it claims anything for those grants.
+async fn land_spool(hub: &Arc<Hub>) {
+    let pending = match hub.spool.pending().await {
+        Ok(pending) => pending,
+        Err(error) => {
+            tracing::error!(%error, "the spool cannot be read");
+            return;
+        }
+    };
+    for spooled in pending {
+        match hub.user(&spooled.user).await {
+            Ok(user) => hub.tell(
+                &user,
+                &spooled.grant,
+                Input::FromSpool {
+                    lease: spooled.lease,
+                    from_version: spooled.from_version,
+                    tokens: Box::new(spooled.tokens),
+                },
+            ),
+            Err(error) => tracing::error!(user = %spooled.user, %error, "a spooled result waits for the next start"),
+        }
+    }
+}
+
+fn announce(listening: SocketAddr, admin: SocketAddr) -> io::Result<()> {
+    let line = serde_json::json!({ "listening": listening, "admin": admin });
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+impl Hub {
+    /// The store has a new lifetime.
+    pub fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,120 @@
+//! Who may call what.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use lockstep_protocol::{Code, Secret};
+use subtle::ConstantTimeEq;
+
+use super::problem::Problem;
+use crate::{
+    app::Hub,
+    clock,
+    identity::{Denied, Principal},
+};
+
+/// The environment variable that stands above the token file.
+const ENVIRONMENT: &str = "LOCKSTEP_ADMIN_TOKEN";
+/// The largest token file, in bytes.
+const MOST_TOKEN: u64 = 4096;
+
+/// What the administrator shows. Kept hashed, compared in constant time.
+pub struct AdminToken([u8; 32]);
+
+fn hashed(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+impl AdminToken {
+    /// The token of the environment, else of the file, which is made (mode 0600) if absent.
+    ///
+    /// # Errors
+    /// When the file can neither be read nor made, or is empty.
+    pub fn load(file: &Path) -> io::Result<Self> {
+        if let Ok(token) = std::env::var(ENVIRONMENT)
+            && !token.trim().is_empty()
+        {
+            return Ok(Self(hashed(token.trim())));
+        }
+        let token = match OpenOptions::new().read(true).open(file) {
+            Ok(open) => {
+                let mut text = String::new();
+                open.take(MOST_TOKEN).read_to_string(&mut text)?;
+                text
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(file)?,
+            Err(error) => return Err(error),
+        };
+        if token.trim().is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
+        }
+        Ok(Self(hashed(token.trim())))
+    }
+
+    /// Whether this is it.
+    pub fn is(&self, token: &Secret) -> bool {
+        hashed(token.expose()).ct_eq(&self.0).into()
+    }
+}
+
+fn make(file: &Path) -> io::Result<String> {
+    let token = format!("lsa_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
+    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    writeln!(open, "{token}")?;
+    open.sync_all()?;
+    tracing::info!(file = %file.display(), "admin token made");
+    Ok(token)
+}
+
+/// The bearer token of a request (RFC 6750 section 2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then(|| Secret::new(token.trim()))
+}
+
+/// The device that makes a request.
+///
+/// # Errors
+/// 401 when it does not prove who it is; 403 when a browser's origin is not allowed.
+pub(super) fn device(hub: &Hub, headers: &HeaderMap) -> Result<Principal, Problem> {
+    origin(hub, headers)?;
+    let token = bearer(headers).ok_or_else(|| Problem::new(Code::Unauthorized, "a device access token is needed"))?;
+    hub.identity.authenticate(&token, clock::unix()).map_err(|denied| {
+        tracing::debug!(%denied, "request refused");
+        match denied {
+            Denied::Revoked => Problem::new(Code::Unauthorized, "the device is revoked"),
+            _ => Problem::new(Code::Unauthorized, "the device access token is not valid"),
+        }
+    })
+}
+
+/// Browsers say where a page came from; only pages of allowed origins may speak here. No origin: not a browser.
+///
+/// # Errors
+/// 403.
+pub(super) fn origin(hub: &Hub, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let allowed = &hub.config.server.allowed_origins;
+    if origin
+        .to_str()
+        .is_ok_and(|origin| allowed.iter().any(|a| a.to_string().eq_ignore_ascii_case(origin)))
+    {
+        return Ok(());
+    }
+    Err(Problem::new(Code::Unauthorized, "this origin is not allowed").with_status(StatusCode::FORBIDDEN))
+}
+
+/// The challenge that goes with a 401 (RFC 6750 section 3).
+pub(super) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"lockstep\"");

@@ -1,0 +1,125 @@
+//! `/v1/grants/…`: what devices ask without a session.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json as Answer,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode},
+};
+use lockstep_engine::grant::{Ask, Asker, Input, Reply};
+use lockstep_protocol::{
+    Code, GrantName,
+    frame::Token,
+    http::{GrantVersion, RefreshBody},
+};
+use serde::Deserialize;
+
+use super::{
+    admin, auth,
+    body::{Json, LoginBody, OfGrant},
+    problem::Problem,
+    serve_token,
+};
+use crate::{
+    app::Hub,
+    clock,
+    identity::Principal,
+    user::{Shows, User},
+};
+
+/// Validity asked for when a reader does not say, in seconds.
+const MIN_VALIDITY: u64 = 60;
+
+/// The query of [`token`].
+#[derive(Deserialize)]
+pub(super) struct TokenQuery {
+    min_validity: Option<u64>,
+}
+
+/// `GET /v1/grants/{provider}/{account}/token`.
+pub(super) async fn token(
+    State(hub): State<Arc<Hub>>,
+    headers: HeaderMap,
+    OfGrant(grant): OfGrant,
+    query: Result<Query<TokenQuery>, QueryRejection>,
+) -> Result<Answer<Token>, Problem> {
+    let principal = auth::device(&hub, &headers)?;
+    let Query(query) = query.map_err(|_| Problem::new(Code::BadFrame, "min_validity is a number of seconds"))?;
+    let user = hub.user(&principal.user).await?;
+    let min_validity = Duration::from_secs(query.min_validity.unwrap_or(MIN_VALIDITY));
+    serve_token::serve(&hub, &user, &grant, min_validity).await.map(Answer)
+}
+
+/// `POST /v1/grants/{provider}/{account}/refresh`.
+pub(super) async fn refresh(
+    State(hub): State<Arc<Hub>>,
+    headers: HeaderMap,
+    OfGrant(grant): OfGrant,
+    body: Json<RefreshBody>,
+) -> Result<Answer<GrantVersion>, Problem> {
+    let principal = auth::device(&hub, &headers)?;
+    let user = hub.user(&principal.user).await?;
+    let by = witness(&user, &grant, &principal)?;
+    let reply = hub.call(&user, &grant, |waiter| {
+        Input::Ask(Ask {
+            waiter: Some(waiter),
+            by,
+            rejected: Some(body.0.rejected_version),
+        })
+    });
+    admin::version(grant.clone(), reply.await)
+}
+
+/// What a device's word about a grant weighs.
+fn witness(user: &User, grant: &GrantName, principal: &Principal) -> Result<Asker, Problem> {
+    let inner = user.lock();
+    let entry = inner.board.entry(grant).filter(|entry| entry.shows != Shows::Gone);
+    let seq = entry
+        .ok_or_else(|| Problem::new(Code::UnknownGrant, "no such grant"))?
+        .seq;
+    let polled = inner
+        .pollers
+        .get(&principal.device)
+        .is_some_and(|poller| poller.acked >= seq || poller.sent >= seq);
+    let acked = inner
+        .sessions
+        .iter()
+        .any(|s| s.device == principal.device && s.acked() >= seq);
+    Ok(Asker::Device {
+        device: principal.device,
+        acked: acked || polled,
+        connected: inner.connected(clock::mono()).max(1),
+    })
+}
+
+/// `PUT /v1/grants/{provider}/{account}`: a fresh login, from a device that may.
+pub(super) async fn offer(
+    State(hub): State<Arc<Hub>>,
+    headers: HeaderMap,
+    OfGrant(grant): OfGrant,
+    body: Json<LoginBody>,
+) -> Result<Answer<GrantVersion>, Problem> {
+    let principal = auth::device(&hub, &headers)?;
+    if !principal.may_offer {
+        let refused = Problem::new(Code::Unauthorized, "this device is not enrolled to offer logins");
+        return Err(refused.with_status(StatusCode::FORBIDDEN));
+    }
+    admin::take_login(&hub, &principal.user, grant, body.0).await
+}
+
+/// What a machine's reply to a request means when nothing but a version will do.
+pub(super) fn no_answer() -> Problem {
+    Problem::new(Code::Unavailable, "no answer in time")
+}
+
+impl From<crate::app::NoAnswer> for Problem {
+    fn from(_: crate::app::NoAnswer) -> Self {
+        no_answer()
+    }
+}
+
+/// A reply that is no version.
+pub(super) fn refusal(reply: Reply) -> Problem {
+    Problem::of_reply(reply).unwrap_or_else(|| Problem::new(Code::UnknownGrant, "the grant was deleted"))
+}

@@ -1,0 +1,167 @@
+//! `GET /v1/tokens`: the same state for networks that block WebSockets. Stateless: any node may answer any poll.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use lockstep_engine::time::{Mono, Now};
+use lockstep_protocol::{Code, Cursor, DeviceId, Epoch, Seq, frame::Resume, limits::MAX_POLL_WAIT};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep_until};
+
+use super::{auth, problem::Problem};
+use crate::{
+    app::Hub,
+    clock,
+    session::hello::{held, missing},
+    user::{Board, Poller, Shows, User},
+};
+
+/// `wait` when the device does not say, in seconds.
+const USUAL_WAIT: u64 = 25;
+
+/// The query.
+#[derive(Deserialize)]
+pub(super) struct PollQuery {
+    after: Option<String>,
+    wait: Option<f64>,
+}
+
+/// What a device says it holds.
+#[derive(Clone, Copy)]
+struct Held {
+    /// Whether it said anything.
+    said: bool,
+    seq: Option<Seq>,
+}
+
+/// Answers as soon as anything is newer than the cursor, else 204 after `wait`.
+pub(super) async fn tokens(
+    State(hub): State<Arc<Hub>>,
+    headers: HeaderMap,
+    query: Result<Query<PollQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let principal = auth::device(&hub, &headers)?;
+    let Query(query) = query.map_err(|_| Problem::new(Code::BadFrame, "wait is a number of seconds"))?;
+    let user = hub.user(&principal.user).await?;
+    let until = Instant::now() + hold(query.wait);
+    let turn = take_turn(&user, principal.device);
+    hub.arrived(&user, principal.device);
+    loop {
+        // Registered before the state is read, so that no change falls between.
+        let mut changed = pin!(user.changed.notified());
+        changed.as_mut().enable();
+        let now = clock::now();
+        let board = newest(&hub, &user, now);
+        let epoch = hub.epoch();
+        let held = Held {
+            said: query.after.is_some(),
+            seq: held(query.after.as_deref(), epoch, board.seq),
+        };
+        if !is_my_turn(&user, principal.device, turn, held, now.mono) || hub.leaving.is_cancelled() {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        if hub.identity.is_revoked(principal.device) {
+            return Err(Problem::new(Code::Unauthorized, "the device is revoked"));
+        }
+        if !held.said || held.seq.is_none_or(|seq| seq < board.seq) {
+            sent(&user, principal.device, turn, board.seq);
+            return Ok(answer(&board, held.seq, epoch, now));
+        }
+        tokio::select! {
+            () = changed => {}
+            () = hub.leaving.cancelled() => {}
+            () = sleep_until(until) => {
+                is_my_turn(&user, principal.device, turn, held, clock::mono());
+                return Ok(StatusCode::NO_CONTENT.into_response());
+            }
+        }
+    }
+}
+
+/// How long a poll is held: as asked, at most 55 s, up to a fifth shorter, so that polls do not march in step.
+fn hold(asked: Option<f64>) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "both are small")]
+    let (usual, most) = (USUAL_WAIT as f64, MAX_POLL_WAIT as f64);
+    let asked = asked.filter(|wait| !wait.is_nan()).unwrap_or(usual).clamp(0.0, most);
+    Duration::from_secs_f64(asked * rand::random_range(0.8..=1.0))
+}
+
+/// This poll is the device's newest: an older one that still waits ends.
+fn take_turn(user: &User, device: DeviceId) -> u64 {
+    let turn = {
+        let mut inner = user.lock();
+        let now = clock::mono();
+        let fresh = Poller {
+            polled_at: now,
+            turn: 0,
+            acked: Seq(0),
+            sent: Seq(0),
+        };
+        let poller = inner.pollers.entry(device).or_insert(fresh);
+        poller.turn += 1;
+        poller.polled_at = now;
+        let turn = poller.turn;
+        inner.idle_since = None;
+        turn
+    };
+    if turn > 1 {
+        user.changed.notify_waiters();
+    }
+    turn
+}
+
+/// Notes that the device is still there and what it holds. False: a newer poll of it has come.
+fn is_my_turn(user: &User, device: DeviceId, turn: u64, held: Held, now: Mono) -> bool {
+    let mut inner = user.lock();
+    let Some(poller) = inner.pollers.get_mut(&device) else {
+        // Revoked meanwhile, or its user's pollers were swept while this poll waited.
+        return true;
+    };
+    poller.polled_at = now;
+    poller.acked = poller.acked.max(held.seq.unwrap_or_default());
+    poller.turn == turn
+}
+
+fn sent(user: &User, device: DeviceId, turn: u64, seq: Seq) {
+    if let Some(poller) = user.lock().pollers.get_mut(&device)
+        && poller.turn == turn
+    {
+        poller.sent = seq;
+    }
+}
+
+fn newest(hub: &Hub, user: &User, now: Now) -> Arc<Board> {
+    let mut inner = user.lock();
+    hub.bury(&mut inner, now);
+    Arc::clone(&inner.board)
+}
+
+/// Put together from frames that are encoded already: they go out as they would over a WebSocket.
+fn answer(board: &Board, held: Option<Seq>, epoch: Epoch, now: Now) -> Response {
+    let resume = match held {
+        None => Resume::Reset,
+        Some(seq) if seq == board.seq => Resume::Uptodate,
+        Some(_) => Resume::Delta,
+    };
+    let (mut tokens, mut statuses) = (Vec::new(), Vec::new());
+    for entry in missing(board, held) {
+        match entry.shows {
+            Shows::Token => tokens.push(entry.json()),
+            Shows::Status | Shows::Gone => statuses.push(entry.json()),
+        }
+        statuses.extend(entry.word());
+    }
+    let cursor = Cursor { epoch, seq: board.seq };
+    let body = format!(
+        r#"{{"epoch":"{epoch}","time":{},"cursor":"{cursor}","resume":{},"tokens":[{}],"statuses":[{}]}}"#,
+        now.unix.seconds(),
+        lockstep_protocol::encode(&resume),
+        tokens.join(","),
+        statuses.join(","),
+    );
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

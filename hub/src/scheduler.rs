@@ -1,0 +1,116 @@
+//! Redeems ahead of expiry: permits come before claims, and claims are taken in batches.
+
+use std::{sync::Arc, time::Duration};
+
+use lockstep_engine::{
+    entropy,
+    grant::{Ask, Asker, Input},
+    time::Mono,
+};
+use lockstep_protocol::LeaseId;
+
+use crate::{
+    app::Hub,
+    clock,
+    provider::{Permit, Provider},
+    shell::OsEntropy,
+    store::{Due, DueQuery, StoreError},
+    user::Ticket,
+};
+
+/// The most that is claimed at once.
+const BATCH: usize = 64;
+/// How often to look for what is due.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long to leave a store alone that could not be asked.
+const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+
+/// Redeems what is due at one provider, until the hub is leaving.
+pub async fn run(hub: Arc<Hub>, name: String) {
+    let Some(provider) = hub.providers.get(&name).cloned() else {
+        return;
+    };
+    loop {
+        let pause = match round(&hub, &provider).await {
+            Ok(claimed) if claimed == BATCH => Duration::ZERO,
+            Ok(_) => LOOK_EVERY,
+            Err(error) => {
+                tracing::warn!(provider = name, %error, "what is due cannot be found");
+                AFTER_TROUBLE
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = hub.leaving.cancelled() => return,
+        }
+    }
+}
+
+async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>) -> Result<usize, StoreError> {
+    let mut tickets = tickets(hub, provider);
+    if tickets.is_empty() {
+        return Ok(0);
+    }
+    let leases: Vec<LeaseId> = tickets.iter().map(|_| entropy::lease_id(&mut OsEntropy)).collect();
+    let asked = clock::mono();
+    let used_since = clock::unix().minus(provider.settings().idle_after);
+    let due = hub
+        .store
+        .claim_due(DueQuery {
+            provider: provider.name().to_owned(),
+            holder: hub.me.clone(),
+            ttl_ms: u64::try_from(provider.policy().lease.as_millis()).unwrap_or(u64::MAX),
+            used_since,
+            leases,
+        })
+        .await?;
+    let claimed = due.len();
+    for due in due {
+        if let Some(ticket) = tickets.pop() {
+            hand_over(hub, due, ticket, asked).await;
+        }
+    }
+    Ok(claimed)
+}
+
+fn tickets(hub: &Hub, provider: &Provider) -> Vec<Ticket> {
+    let permits: Vec<Permit> = provider.try_permits(BATCH);
+    let tickets = permits.into_iter().map_while(|permit| {
+        let room = hub.spool.reserve().ok()?;
+        Some(Ticket {
+            permit: Some(permit),
+            room,
+        })
+    });
+    tickets.collect()
+}
+
+async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
+    let Due {
+        user,
+        grant,
+        claimed,
+        record,
+    } = due;
+    // A claim that is not handed over here lapses, and is judged then: nothing was sent.
+    let Ok(record) = hub.open_record(&user, &grant, record) else {
+        return;
+    };
+    match hub.user(&user).await {
+        Ok(user) if claimed => {
+            hub.slot(&mut user.lock(), &grant).ticket = Some(ticket);
+            hub.tell(&user, &grant, Input::ClaimedAhead { record, asked });
+        }
+        // The permit goes back: what became of the abandoned claim comes first.
+        Ok(user) => {
+            hub.tell(&user, &grant, Input::Read(Ok(Some(record))));
+            let ask = Ask {
+                waiter: None,
+                by: Asker::Scheduler,
+                rejected: None,
+            };
+            hub.tell(&user, &grant, Input::Ask(ask));
+        }
+        Err(error) => tracing::warn!(%user, %grant, %error, "claimed ahead, but the user cannot be read"),
+    }
+}

@@ -1,0 +1,291 @@
+//! Commands that wait for something: each runs in a task of its own and comes back as an input.
+//!
+//! A task goes on when whoever asked is gone, and the hub waits for the running ones before it stops.
+
+use std::{sync::Arc, time::Duration};
+
+use lockstep_engine::{
+    grant::{ClaimAnswer, Command, CommitAnswer, CommitRequest, Input, PermitAnswer, ProviderReply, Trouble},
+    record::GrantRecord,
+};
+use lockstep_protocol::{GrantName, LeaseId, Version};
+
+use crate::{
+    app::Hub,
+    clock, spool,
+    store::{ClaimRow, Claimed, CommitRow, Committed, SettleRow, StoredGrant},
+    telemetry,
+    user::{Ticket, User},
+    vault::Vault,
+};
+
+/// How long a redeem may wait in line at its provider's limiter before its machine is told to come back.
+const PERMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// How long to wait before asking again when the spool has no room.
+const SPOOL_WAIT: Duration = Duration::from_secs(5);
+
+/// One grant, as its effects see it.
+struct Scene {
+    hub: Arc<Hub>,
+    user: Arc<User>,
+    grant: GrantName,
+}
+
+impl Hub {
+    /// Starts what a command orders.
+    pub(super) fn start(self: &Arc<Self>, user: &Arc<User>, grant: &GrantName, command: Command) {
+        let scene = Scene {
+            hub: Arc::clone(self),
+            user: Arc::clone(user),
+            grant: grant.clone(),
+        };
+        self.tasks.spawn(async move {
+            if let Some(input) = scene.run(command).await {
+                scene.hub.tell(&scene.user, &scene.grant, input);
+            }
+        });
+    }
+}
+
+impl Scene {
+    async fn run(&self, command: Command) -> Option<Input> {
+        Some(match command {
+            Command::Load => Input::Read(self.load().await),
+            Command::AskPermit => Input::Permit(self.permit().await),
+            Command::Claim { .. } => self.claim(command).await?,
+            Command::Renew { lease, ttl } => Input::Renewed {
+                lease,
+                held: self
+                    .hub
+                    .store
+                    .renew(&self.user.id, &self.grant, lease, millis(ttl))
+                    .await
+                    .map_err(Trouble::from),
+            },
+            Command::HandOut { lease, device } => Input::HandedOut {
+                lease,
+                held: self
+                    .hub
+                    .store
+                    .hand_out(&self.user.id, &self.grant, lease, device)
+                    .await
+                    .map_err(Trouble::from),
+            },
+            Command::Redeem { lease, .. } => Input::Redeemed {
+                lease,
+                reply: self.redeem(command).await,
+            },
+            Command::Commit(request) => {
+                let lease = request.lease;
+                let answer = self.commit(*request).await;
+                Input::Committed { lease, answer }
+            }
+            Command::KeepAlternate { tokens, from_version } => {
+                self.keep_alternate(&tokens, from_version).await;
+                return None;
+            }
+            Command::Spool {
+                lease,
+                from_version,
+                tokens,
+            } => {
+                let durable = self.spool(lease, from_version, *tokens).await;
+                Input::Spooled { lease, durable }
+            }
+            Command::Unspool { lease } => {
+                if let Err(error) = self.hub.spool.remove(lease).await {
+                    // Landed again after the next start, and found to be a duplicate.
+                    tracing::warn!(%lease, %error, "a landed result stays in the spool");
+                }
+                return None;
+            }
+            Command::Settle { .. } => self.settle(command).await?,
+            Command::Delete => {
+                let deleted = self.hub.store.delete_grant(&self.user.id, &self.grant).await;
+                Input::Deleted(deleted.map_err(Trouble::from).and_then(|row| self.open(row)))
+            }
+            // Carried out under the lock.
+            _ => return None,
+        })
+    }
+
+    fn open(&self, row: Option<StoredGrant>) -> Result<Option<Box<GrantRecord>>, Trouble> {
+        row.map(|row| self.opened(row)).transpose()
+    }
+
+    fn opened(&self, row: StoredGrant) -> Result<Box<GrantRecord>, Trouble> {
+        self.hub.open_record(&self.user.id, &self.grant, row)
+    }
+
+    async fn load(&self) -> Result<Option<Box<GrantRecord>>, Trouble> {
+        self.open(self.hub.store.load(&self.user.id, &self.grant).await?)
+    }
+
+    async fn permit(&self) -> PermitAnswer {
+        // A result that neither the store nor the spool could keep would be lost: no room, no redeem.
+        let room = match self.hub.spool.reserve() {
+            Ok(room) => room,
+            Err(error) => {
+                tracing::error!(%error, "nothing is redeemed while the spool has no room");
+                return PermitAnswer::After(SPOOL_WAIT);
+            }
+        };
+        let permit = match self.hub.providers.get(self.grant.provider()) {
+            Some(provider) => match provider.permit(PERMIT_WAIT).await {
+                Ok(permit) => Some(permit),
+                Err(after) => return PermitAnswer::After(after),
+            },
+            // Without settings there is nothing to limit; the redeem itself will say what is the matter.
+            None => None,
+        };
+        self.hub.slot(&mut self.user.lock(), &self.grant).ticket = Some(Ticket { permit, room });
+        PermitAnswer::Granted
+    }
+
+    async fn claim(&self, command: Command) -> Option<Input> {
+        let Command::Claim {
+            lease,
+            from_version,
+            over,
+            ttl,
+            purpose,
+            doubt,
+        } = command
+        else {
+            return None;
+        };
+        let row = ClaimRow {
+            user: self.user.id.clone(),
+            grant: self.grant.clone(),
+            lease,
+            holder: self.hub.me.clone(),
+            from_version,
+            over,
+            ttl_ms: millis(ttl),
+            purpose,
+            doubt,
+        };
+        let answer = match self.hub.store.claim(row).await {
+            Ok(Claimed::Won(row)) => self.opened(*row).map_or_else(ClaimAnswer::Trouble, ClaimAnswer::Won),
+            Ok(Claimed::Lost(row)) => self.opened(*row).map_or_else(ClaimAnswer::Trouble, ClaimAnswer::Lost),
+            Ok(Claimed::Gone) => ClaimAnswer::Gone,
+            Err(error) => ClaimAnswer::Trouble(error.into()),
+        };
+        Some(Input::Claimed { lease, answer })
+    }
+
+    async fn redeem(&self, command: Command) -> ProviderReply {
+        let Command::Redeem {
+            refresh_token,
+            scope,
+            send_within,
+            deadline,
+            ..
+        } = command
+        else {
+            return ProviderReply::NotSent("not a redeem".into());
+        };
+        let Some(provider) = self.hub.providers.get(self.grant.provider()) else {
+            return ProviderReply::NotSent(format!("provider {} is not in the settings", self.grant.provider()));
+        };
+        provider
+            .redeem(&refresh_token, scope.as_deref(), send_within, deadline)
+            .await
+    }
+
+    async fn commit(&self, request: CommitRequest) -> CommitAnswer {
+        let version = request.from_version.next();
+        let tokens = self
+            .hub
+            .vault
+            .seal_tokens(&self.user.id, &self.grant, version, &request.tokens);
+        let row = CommitRow {
+            user: self.user.id.clone(),
+            grant: self.grant.clone(),
+            lease: request.lease,
+            from_version: request.from_version,
+            tokens,
+            expires_at: request.tokens.expires_at,
+            cause: request.cause,
+            refreshed_at: request.refreshed_at,
+            due_at: request.due_at,
+            retire: request.retire.as_ref().map(Vault::hash),
+            unless_retired: request.unless_retired.as_ref().map(Vault::hash),
+            rejected_in_a_row: request.rejected_in_a_row,
+        };
+        let started = clock::mono();
+        let answer = self.hub.store.commit(row).await;
+        telemetry::metrics::commit_took(clock::mono().since(started));
+        match answer {
+            Ok(Committed::Done(row)) => self.opened(*row).map_or_else(CommitAnswer::Trouble, CommitAnswer::Done),
+            Ok(Committed::Superseded(row)) => match self.open(row.map(|row| *row)) {
+                Ok(record) => CommitAnswer::Superseded(record),
+                Err(trouble) => CommitAnswer::Trouble(trouble),
+            },
+            Ok(Committed::Retired) => CommitAnswer::Retired,
+            Err(error) => CommitAnswer::Trouble(error.into()),
+        }
+    }
+
+    async fn keep_alternate(&self, tokens: &lockstep_engine::record::TokenSet, from_version: Version) {
+        let version = from_version.next();
+        let sealed = self
+            .hub
+            .vault
+            .seal_alternate(&self.user.id, &self.grant, version, tokens);
+        if let Err(error) = self
+            .hub
+            .store
+            .keep_alternate(&self.user.id, &self.grant, version, sealed)
+            .await
+        {
+            tracing::error!(user = %self.user.id, grant = %self.grant, %error, "an alternate result could not be kept");
+        }
+    }
+
+    async fn spool(&self, lease: LeaseId, from_version: Version, tokens: lockstep_engine::record::TokenSet) -> bool {
+        let spooled = spool::Spooled {
+            user: self.user.id.clone(),
+            grant: self.grant.clone(),
+            lease,
+            from_version,
+            tokens,
+        };
+        match self.hub.spool.put(spooled).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(user = %self.user.id, grant = %self.grant, %error, "a result could not be spooled");
+                false
+            }
+        }
+    }
+
+    async fn settle(&self, command: Command) -> Option<Input> {
+        let Command::Settle {
+            lease,
+            version,
+            verdict,
+        } = command
+        else {
+            return None;
+        };
+        let row = SettleRow {
+            user: self.user.id.clone(),
+            grant: self.grant.clone(),
+            holder: self.hub.me.clone(),
+            lease,
+            version,
+            verdict: *verdict,
+        };
+        let settled = self.hub.store.settle(row).await.map_err(Trouble::from);
+        Some(Input::Settled {
+            lease,
+            answer: settled.and_then(|row| self.open(row)),
+        })
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

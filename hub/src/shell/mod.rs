@@ -1,0 +1,271 @@
+//! The shell around the engine: the one place where inputs go in and commands are executed.
+//!
+//! [`Hub::tell`] gives a grant's machine an input under the user's lock and carries out at once what needs no waiting:
+//! showing, answering, asking for candidates, sending to one session. What waits (store, provider, spool) runs in a task
+//! of its own ([`effects`]) and comes back as the next input.
+
+mod effects;
+mod seal;
+pub(crate) mod timers;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use lockstep_engine::{
+    entropy::Entropy,
+    grant::{Command, Grant, Input, Note, Passing, Reply},
+    time::{Mono, Now},
+};
+use lockstep_protocol::{
+    Cursor, GrantName, HubFrame, SessionId, encode,
+    frame::{self, Elected, ElectedLease, Error, Health, Lease, Redeem, Status},
+};
+
+pub use timers::Timers;
+
+use crate::{
+    app::Hub,
+    clock, config, telemetry,
+    transport::text,
+    user::{Inner, Shown, Slot, User, Waiter},
+};
+
+/// The operating system's randomness.
+pub struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    fn bits(&mut self) -> u64 {
+        rand::random()
+    }
+}
+
+/// What is left to do once the lock is released.
+#[derive(Default)]
+struct After {
+    moved: bool,
+    gap: bool,
+    wanted: bool,
+    announce: Vec<Bytes>,
+    answers: Vec<(Waiter, Reply)>,
+    direct: Vec<(SessionId, HubFrame)>,
+    effects: Vec<Command>,
+    notes: Vec<Note>,
+    arm: Option<Mono>,
+}
+
+impl Hub {
+    /// Tells a grant's machine something, and does what it orders.
+    pub fn tell(self: &Arc<Self>, user: &Arc<User>, grant: &GrantName, input: Input) {
+        let now = clock::now();
+        let mut after = After::default();
+        self.decide(&mut user.lock(), grant, input, now, &mut after);
+        for note in &after.notes {
+            telemetry::note(&user.id, grant, note);
+        }
+        if after.moved {
+            user.fan_out(now.mono);
+            self.bus.moved(&user.id, user.board().seq);
+        }
+        for word in &after.announce {
+            user.announce(word);
+        }
+        for (session, frame) in &after.direct {
+            if let Some(session) = user.session(*session) {
+                session.say(frame);
+            }
+        }
+        for (waiter, reply) in after.answers {
+            waiter.answer(grant, reply);
+        }
+        for command in after.effects {
+            self.start(user, grant, command);
+        }
+        if after.gap {
+            self.reload(user);
+        }
+        if after.wanted {
+            self.bus.wanted(&user.id, grant);
+        }
+        if let Some(at) = after.arm {
+            self.timers.arm(at, user.id.clone(), grant.clone());
+        }
+    }
+
+    fn decide(&self, inner: &mut Inner, grant: &GrantName, input: Input, now: Now, after: &mut After) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.slot(inner, grant).machine.handle(input, now, &mut OsEntropy);
+            while let Some(command) = self.slot(inner, grant).machine.next_command() {
+                self.carry_out(inner, grant, command, now, after, &mut inputs);
+            }
+        }
+        let slot = self.slot(inner, grant);
+        let due = slot.machine.next_timeout();
+        if due.is_some_and(|at| slot.armed.is_none_or(|armed| at < armed)) {
+            slot.armed = due;
+            after.arm = due;
+        }
+    }
+
+    /// The grant's slot, made if it is new.
+    pub fn slot<'a>(&self, inner: &'a mut Inner, grant: &GrantName) -> &'a mut Slot {
+        // Looked up twice, because a name is cloned only for a new slot.
+        if !inner.slots.contains_key(grant) {
+            let slot = Slot {
+                machine: Grant::new(self.me.clone(), self.policy(grant)),
+                armed: None,
+                ticket: None,
+                passing: None,
+            };
+            inner.slots.insert(grant.clone(), slot);
+        }
+        #[expect(clippy::expect_used, reason = "inserted just above, under the same lock")]
+        inner.slots.get_mut(grant).expect("slot exists")
+    }
+
+    /// Does at once what needs no waiting; the rest is left for after the lock.
+    fn carry_out(
+        &self,
+        inner: &mut Inner,
+        grant: &GrantName,
+        command: Command,
+        now: Now,
+        after: &mut After,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        match command {
+            Command::Push(record) => match self.show(inner, grant, record, now) {
+                Shown::Moved => after.moved = true,
+                Shown::Gap => after.gap = true,
+                Shown::Old => {}
+            },
+            Command::Announce(passing) => {
+                if let Some(word) = self.passing_word(inner, grant, &passing) {
+                    self.slot(inner, grant).passing = Some((word.clone(), now.mono + passing.lease_expires_in));
+                    after.announce.push(word);
+                }
+            }
+            Command::Answer { waiter, reply } => {
+                if let Some((_, who)) = inner.waiters.remove(&waiter) {
+                    after.answers.push((who, reply));
+                }
+            }
+            Command::ReturnPermit => self.slot(inner, grant).ticket = None,
+            Command::AskCandidates => {
+                let here = inner.candidates(now.mono);
+                let others = self.bus.others_live();
+                inputs.push_back(Input::Candidates { here, others });
+            }
+            Command::Note(note) => after.notes.push(note),
+            Command::Wanted => after.wanted = true,
+            Command::Elect { .. } | Command::Hand { .. } | Command::Extended { .. } | Command::Refuse { .. } => {
+                after.direct.extend(self.direct(grant, command));
+            }
+            waits => after.effects.push(waits),
+        }
+    }
+
+    fn passing_word(&self, inner: &Inner, grant: &GrantName, passing: &Passing) -> Option<Bytes> {
+        let entry = inner.board.entry(grant)?;
+        let status = HubFrame::Status(Status {
+            grant: grant.clone(),
+            version: entry.version,
+            seq: entry.seq,
+            cursor: Cursor {
+                epoch: self.epoch(),
+                seq: entry.seq,
+            },
+            health: Health::Refreshing,
+            refreshing_by: passing.refreshing_by,
+            lease_expires_in: Some(passing.lease_expires_in.as_secs().max(1)),
+            reason: None,
+            retry_at: None,
+            login_url: None,
+        });
+        Some(text::framed(&encode(&status)))
+    }
+
+    /// What goes to one session: the steps of an election.
+    fn direct(&self, grant: &GrantName, command: Command) -> Option<(SessionId, HubFrame)> {
+        let grant = grant.clone();
+        Some(match command {
+            Command::Elect {
+                session,
+                lease,
+                expires_in,
+                renew_every,
+                from_version,
+            } => {
+                let lease = ElectedLease {
+                    id: lease,
+                    expires_in: expires_in.as_secs(),
+                    renew_every: renew_every.as_secs().max(1),
+                };
+                (
+                    session,
+                    HubFrame::Elected(Elected {
+                        grant,
+                        lease,
+                        from_version,
+                    }),
+                )
+            }
+            Command::Hand {
+                session,
+                lease,
+                from_version,
+                refresh_token,
+                scope,
+                send_within,
+                deadline,
+            } => {
+                let settings = self.providers.get(grant.provider())?.settings();
+                let redeem = Redeem {
+                    lease,
+                    from_version,
+                    refresh_token,
+                    token_endpoint: settings.token_endpoint.to_string(),
+                    client_id: settings.client_id.clone(),
+                    request_format: match settings.request_format {
+                        config::RequestFormat::Form => frame::RequestFormat::Form,
+                        config::RequestFormat::Json => frame::RequestFormat::Json,
+                    },
+                    scope,
+                    send_within: send_within.as_secs(),
+                    deadline: deadline.as_secs(),
+                    grant,
+                };
+                (session, HubFrame::Redeem(redeem))
+            }
+            Command::Extended {
+                session,
+                lease,
+                expires_in,
+            } => {
+                let expires_in = expires_in.as_secs();
+                (
+                    session,
+                    HubFrame::Lease(Lease {
+                        grant,
+                        id: lease,
+                        expires_in,
+                    }),
+                )
+            }
+            Command::Refuse { session, lease, code } => {
+                let message = format!("lease {lease} does not allow this");
+                (
+                    session,
+                    HubFrame::Error(Error {
+                        id: None,
+                        grant: Some(grant),
+                        code,
+                        message,
+                        retry_at: None,
+                    }),
+                )
+            }
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! One connection as the rest of the hub sees it: a thing to write to, to wake, and to close.
+
+use std::{
+    io::{self, Read, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use futures::task::AtomicWaker;
+use lockstep_engine::time::Mono;
+use lockstep_protocol::{Close, Seq};
+use parking_lot::Mutex;
+
+use super::wire::{Backlog, Wire};
+use crate::user::Board;
+
+/// The most that may wait for a socket, in bytes. Pushes never wait (newest-only); this bounds answers to requests.
+const MOST_BACKLOG: usize = 256 * 1024;
+/// No close asked for.
+const OPEN: u16 = 0;
+
+/// One connection.
+pub struct Link {
+    wire: Wire,
+    out: Mutex<Out>,
+    closing: AtomicU16,
+    waker: AtomicWaker,
+}
+
+/// What was sent, and what is owed for it.
+#[derive(Default)]
+struct Out {
+    backlog: Backlog,
+    /// Whether `welcome` and what follows it were sent: before that, pushes have no place.
+    live: bool,
+    /// The user's seq up to which everything was sent.
+    sent: Seq,
+    /// Since when the device owes an ack.
+    owing: Option<Mono>,
+}
+
+/// What an ack settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acked {
+    /// When the first push that it settles was sent, if it settled all.
+    pub owed_since: Option<Mono>,
+}
+
+impl Link {
+    /// A link over a fresh connection.
+    pub fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            out: Mutex::default(),
+            closing: AtomicU16::new(OPEN),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Sends the first state of a session and opens it for pushes. `first` is whole messages; `seq` what they bring the
+    /// device to.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn open(&self, first: &[u8], seq: Seq, owes: bool, now: Mono) -> io::Result<()> {
+        let mut out = self.out.lock();
+        let Out { backlog, .. } = &mut *out;
+        self.wire.send(backlog, first)?;
+        out.live = true;
+        out.sent = seq;
+        out.owing = owes.then_some(now);
+        Ok(())
+    }
+
+    /// Sends what the board has above what was sent. A device whose socket is full is left behind; its own task offers
+    /// the newest board again once the socket is writable.
+    pub fn offer(&self, board: &Board, now: Mono) {
+        let mut out = self.out.lock();
+        if !out.live || board.seq <= out.sent {
+            return;
+        }
+        if !out.backlog.is_empty() {
+            return;
+        }
+        let Out {
+            backlog, sent, owing, ..
+        } = &mut *out;
+        let mut result = Ok(());
+        for entry in board.since(*sent) {
+            result = result.and_then(|()| self.wire.send(backlog, entry.frames()));
+        }
+        *sent = board.seq;
+        owing.get_or_insert(now);
+        let blocked = !backlog.is_empty();
+        drop(out);
+        if result.is_err() {
+            self.close(Close::Internal);
+        } else if blocked {
+            self.waker.wake();
+        }
+    }
+
+    /// Sends one message, made by [`super::text::framed`], outside of the state: an answer, a passing word.
+    pub fn say(&self, message: &[u8]) {
+        let mut out = self.out.lock();
+        let Out { backlog, .. } = &mut *out;
+        let result = self.wire.send(backlog, message);
+        let (blocked, flooded) = (!backlog.is_empty(), backlog.len() > MOST_BACKLOG);
+        drop(out);
+        if flooded {
+            self.close(Close::TooMany);
+        } else if result.is_err() {
+            self.close(Close::Internal);
+        } else if blocked {
+            self.waker.wake();
+        }
+    }
+
+    /// The device says that it holds everything up to `seq`; more than it was sent is not believed. Returns the seq
+    /// that counts.
+    pub fn ack(&self, seq: Seq) -> (Seq, Acked) {
+        let mut out = self.out.lock();
+        let seq = seq.min(out.sent);
+        let owed_since = if seq == out.sent { out.owing.take() } else { None };
+        (seq, Acked { owed_since })
+    }
+
+    /// Since when the device owes an ack.
+    pub fn owing(&self) -> Option<Mono> {
+        self.out.lock().owing
+    }
+
+    /// Asks the connection's task to close. The first reason stands.
+    pub fn close(&self, close: Close) {
+        let _ = self
+            .closing
+            .compare_exchange(OPEN, close.code(), Ordering::AcqRel, Ordering::Acquire);
+        self.waker.wake();
+    }
+
+    /// The close that was asked for.
+    pub fn closing(&self) -> Option<Close> {
+        let code = self.closing.load(Ordering::Acquire);
+        Close::ALL.into_iter().find(|close| close.code() == code)
+    }
+
+    /// Registers the connection's task to be woken by [`Self::close`] or when a write is blocked.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Sends what waits. Ready when nothing waits any more.
+    pub fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.wire.drain(&mut self.out.lock().backlog)? {
+                return Poll::Ready(Ok(()));
+            }
+            match self.wire.poll_writable(cx)? {
+                Poll::Ready(()) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether something waits for the socket.
+    pub fn is_blocked(&self) -> bool {
+        !self.out.lock().backlog.is_empty()
+    }
+
+    /// Ready when there may be something to read.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.poll_readable(cx)
+    }
+}
+
+/// A link as tungstenite wants it: synchronous, non-blocking, and taking every write whole, so that its control frames
+/// and the pushes of others never mix.
+pub struct Io(pub Arc<Link>);
+
+impl Read for Io {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.wire.read(into)
+    }
+}
+
+impl Write for Io {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut out = self.0.out.lock();
+        self.0.wire.send(&mut out.backlog, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

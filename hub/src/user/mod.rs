@@ -1,0 +1,219 @@
+//! One user's live state: grants' machines, the board that devices see, sessions, and who waits.
+//!
+//! Everything here is behind one short lock that is never held across an await. A user with a flooding device or a dead
+//! provider holds up nobody else.
+
+mod board;
+mod poller;
+mod registry;
+mod show;
+mod waiter;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use lockstep_engine::{
+    grant::{Candidate, Grant, WaiterId},
+    record::GrantRecord,
+    time::Mono,
+};
+use lockstep_protocol::{Close, DeviceId, GrantName, Seq, SessionId, UserId};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, OnceCell};
+
+pub use board::{Board, Entry, Shows};
+pub use poller::Poller;
+pub use registry::Registry;
+pub use show::{Face, Shown};
+pub use waiter::Waiter;
+
+use crate::{provider::Permit, session::Session, spool::Reserved};
+
+/// One user.
+pub struct User {
+    /// Whose state this is.
+    pub id: UserId,
+    inner: Mutex<Inner>,
+    /// Set once the store was read; whoever comes meanwhile waits for the same read.
+    pub(crate) loaded: OnceCell<()>,
+    /// Wakes long-polls when the board moved.
+    pub changed: Notify,
+}
+
+/// What the lock guards.
+pub struct Inner {
+    /// What devices see.
+    pub board: Arc<Board>,
+    /// The grants.
+    pub slots: BTreeMap<GrantName, Slot>,
+    /// Records that came before one with a lower seq: shown once the gap is closed.
+    held_back: BTreeMap<Seq, (GrantName, Box<GrantRecord>)>,
+    /// Live sessions, one a device.
+    pub sessions: Vec<Arc<Session>>,
+    /// Devices that long-poll.
+    pub pollers: HashMap<DeviceId, Poller>,
+    /// Who waits for an answer.
+    pub waiters: HashMap<WaiterId, (GrantName, Waiter)>,
+    /// Since when nobody has been here.
+    pub idle_since: Option<Mono>,
+}
+
+/// One grant.
+pub struct Slot {
+    /// Its rules.
+    pub machine: Grant,
+    /// When the hub's timer will wake it.
+    pub armed: Option<Mono>,
+    /// The right to redeem now.
+    pub ticket: Option<Ticket>,
+    /// The passing word that stands, and until when.
+    pub passing: Option<(Bytes, Mono)>,
+}
+
+/// The right to redeem: held from before the claim until the machine gives it back.
+pub struct Ticket {
+    /// Its provider's permit, if the provider is known.
+    pub permit: Option<Permit>,
+    /// Room for the result in the spool.
+    pub room: Reserved,
+}
+
+impl User {
+    /// A user of whom nothing is known yet.
+    pub fn new(id: UserId) -> Self {
+        Self {
+            id,
+            inner: Mutex::new(Inner {
+                board: Arc::default(),
+                slots: BTreeMap::new(),
+                held_back: BTreeMap::new(),
+                sessions: Vec::new(),
+                pollers: HashMap::new(),
+                waiters: HashMap::new(),
+                idle_since: None,
+            }),
+            loaded: OnceCell::new(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// The state. Never hold it across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    /// What devices see now.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.lock().board)
+    }
+
+    /// Adds a session and ends the device's former one: the newer connection is the living one.
+    pub fn register(&self, session: &Arc<Session>) {
+        let mut inner = self.lock();
+        let former = inner.sessions.iter().position(|s| s.device == session.device);
+        if let Some(former) = former {
+            inner.sessions.swap_remove(former).link.close(Close::Replaced);
+        }
+        inner.sessions.push(Arc::clone(session));
+        inner.idle_since = None;
+    }
+
+    /// Removes a session by its own id, so that a late disconnect cannot evict its replacement.
+    pub fn unregister(&self, session: SessionId) {
+        self.lock().sessions.retain(|s| s.id != session);
+    }
+
+    /// Offers the newest board to every session, and wakes the long-polls.
+    pub fn fan_out(&self, now: Mono) {
+        let (board, sessions) = {
+            let inner = self.lock();
+            (Arc::clone(&inner.board), inner.sessions.clone())
+        };
+        for session in &sessions {
+            session.link.offer(&board, now);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Sends one message to every session.
+    pub fn announce(&self, message: &Bytes) {
+        let sessions = self.lock().sessions.clone();
+        for session in &sessions {
+            session.link.say(message);
+        }
+    }
+
+    /// Ends every session of a device.
+    pub fn close_device(&self, device: DeviceId, close: Close) {
+        let mut inner = self.lock();
+        for session in inner.sessions.iter().filter(|s| s.device == device) {
+            session.link.close(close);
+        }
+        if inner.pollers.remove(&device).is_some() {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Ends every session.
+    pub fn close_all(&self, close: Close) {
+        for session in &self.lock().sessions {
+            session.link.close(close);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// One session.
+    pub fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.lock().sessions.iter().find(|s| s.id == id).cloned()
+    }
+}
+
+impl Inner {
+    /// The connected devices that may redeem.
+    pub fn candidates(&self, now: Mono) -> Vec<Candidate> {
+        let able = self.sessions.iter().filter(|s| s.redeemer);
+        able.map(|s| Candidate {
+            device: s.device,
+            session: s.id,
+            last_active: s.last_active(now),
+            priority: s.priority,
+        })
+        .collect()
+    }
+
+    /// The passing words that stand.
+    pub fn passing(&self, now: Mono) -> Vec<Bytes> {
+        let standing = self.slots.values().filter_map(|slot| slot.passing.as_ref());
+        standing
+            .filter(|(_, until)| *until > now)
+            .map(|(word, _)| word.clone())
+            .collect()
+    }
+
+    /// Drops the waiters of a session that is gone, and tells whom to tell.
+    pub fn forget_waiters_of(&mut self, session: &Arc<Session>) -> Vec<(WaiterId, GrantName)> {
+        let gone = self.waiters.extract_if(|_, (_, waiter)| waiter.is_of(session));
+        gone.map(|(id, (grant, _))| (id, grant)).collect()
+    }
+
+    /// How many devices are connected now, by either transport.
+    pub fn connected(&self, now: Mono) -> usize {
+        let polling = self.pollers.values().filter(|p| p.is_connected(now)).count();
+        self.sessions.len() + polling
+    }
+
+    /// Whether nothing here would be missed.
+    pub fn is_idle(&self, now: Mono) -> bool {
+        self.sessions.is_empty()
+            && self.waiters.is_empty()
+            && self.held_back.is_empty()
+            && !self.pollers.values().any(|p| p.is_connected(now))
+            && self
+                .slots
+                .values()
+                .all(|slot| slot.ticket.is_none() && slot.machine.is_idle())
+    }
+}
