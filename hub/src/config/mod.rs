@@ -124,6 +124,11 @@ impl Config {
         print::reference()
     }
 
+    /// Whether the admin API is served over TLS: only where others could listen in.
+    pub fn serves_admin_over_tls(&self) -> bool {
+        self.tls.is_some() && !self.server.admin_listen.ip().is_loopback()
+    }
+
     /// What identity is told. `listening` is this node's own URL, for when no public one is configured.
     pub fn identity(&self, listening: &str) -> IdentitySettings {
         let public = self.identity.issuer.clone().or_else(|| {

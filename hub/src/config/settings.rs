@@ -222,7 +222,8 @@ section! {
 section! {
     /// Who devices are.
     pub struct Identity {
-        /// `iss` of the device access tokens (RFC 9068). Without it: `server.public_url`, else "lockstep".
+        /// `iss` of the device access tokens (RFC 9068). Without it: `server.public_url`, else the
+        /// address that the hub listens on.
         pub issuer: Option<String> = default(None);
         /// `aud` of the device access tokens. Without it: "lockstep".
         pub audience: Option<String> = default(None);

@@ -18,6 +18,7 @@ use reqwest::Client;
 use crate::{
     clock,
     config::{Config, ProviderSettings},
+    error::chain,
 };
 
 use envelope::{Envelope, Seal};
@@ -161,7 +162,7 @@ fn client(name: &str, settings: &ProviderSettings) -> Result<Client, ProviderErr
     }
     builder.build().map_err(|error| ProviderError::Client {
         name: name.to_owned(),
-        why: reply::chain(&error),
+        why: chain(&error),
     })
 }
 

@@ -1,10 +1,6 @@
 //! Reads an answer, bounded.
 
-use std::{
-    error::Error,
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use lockstep_engine::grant::ProviderReply;
 use lockstep_protocol::Secret;
@@ -13,6 +9,8 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 use zeroize::Zeroizing;
+
+use crate::error::chain;
 
 /// The most of a body that is read; no token set is larger.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -54,15 +52,4 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
-}
-
-/// An error with all its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,0 +1,162 @@
+//! `lockstep-hub devices …`.
+
+use clap::Subcommand;
+use lockstep_protocol::{DeviceId, GrantName, Secret, UserId};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    Done,
+    admin::AdminArgs,
+    block_on,
+    show::{self, from_now},
+    users::Device,
+};
+use crate::store::DeviceKind;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List a user's devices
+    List {
+        /// Whose
+        user: UserId,
+    },
+    /// Enrol a device; makes the user if new. The refresh token is shown this once
+    Enrol {
+        /// Whose
+        user: UserId,
+        #[command(flatten)]
+        new: New,
+    },
+    /// Revoke a device: its sessions end and its tokens stop working, within a second
+    Revoke {
+        /// Which
+        device: DeviceId,
+    },
+    /// Make a slave refresh token: what an unmodified OAuth client uses at the hub's token endpoint
+    Slave {
+        /// The device that will hold it
+        device: DeviceId,
+        /// The grant, as provider/account
+        #[arg(value_name = "PROVIDER/ACCOUNT")]
+        grant: GrantName,
+    },
+}
+
+/// What is told of a new device.
+#[derive(Debug, clap::Args, Serialize)]
+struct New {
+    /// What it is: desktop, web, cli, mobile, server or iot
+    #[arg(long)]
+    kind: DeviceKind,
+    /// What people call it
+    #[arg(long)]
+    name: String,
+    /// It may redeem, where a provider's refresher is "device"
+    #[arg(long)]
+    redeemer: bool,
+    /// It may offer a fresh login
+    #[arg(long)]
+    may_offer: bool,
+    /// Its weight in elections, if not that of its kind
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u8>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Enrolled {
+    device_id: DeviceId,
+    device_refresh_token: Secret,
+    access_token: Secret,
+    expires_in: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Slave {
+    refresh_token: Secret,
+}
+
+pub(super) fn run(args: Args) -> Done {
+    let admin = args.admin.connect()?;
+    let json = args.admin.json;
+    block_on(async move {
+        match args.action {
+            Action::List { user } => {
+                let devices = admin.user(&user).await?.devices;
+                list(&devices, json)
+            }
+            Action::Enrol { user, new } => {
+                let path = ["users", user.as_str(), "devices"];
+                enrolled(&admin.send(Method::POST, &path, &new).await?, json)
+            }
+            Action::Revoke { device } => admin.delete(&["devices", &device.to_string()]).await,
+            Action::Slave { device, grant } => {
+                let device = device.to_string();
+                let path = ["devices", &device, "grants", grant.provider(), grant.account()];
+                let slave: Slave = admin.send(Method::POST, &path, &json!({})).await?;
+                if json {
+                    show::json(&slave)
+                } else {
+                    show::text(&format!("{}\n", slave.refresh_token.expose()))
+                }
+            }
+        }
+    })
+}
+
+fn enrolled(device: &Enrolled, json: bool) -> Done {
+    if json {
+        return show::json(device);
+    }
+    let rows = [[
+        "device_refresh_token".to_owned(),
+        device.device_refresh_token.expose().to_owned(),
+    ]];
+    show::table(["device_id", &device.device_id.to_string()], &rows)
+}
+
+fn list(devices: &[Device], json: bool) -> Done {
+    if json {
+        return show::json(&devices);
+    }
+    let rows: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            let behind: Vec<_> = device.behind.iter().map(GrantName::as_str).collect();
+            [
+                device.device_id.to_string(),
+                device.kind.clone(),
+                device.name.clone(),
+                if device.redeemer { "yes" } else { "no" }.to_owned(),
+                device
+                    .transport
+                    .clone()
+                    .unwrap_or_else(|| if device.connected { "yes" } else { "no" }.into()),
+                from_now(device.last_seen),
+                device.acked.map_or("-".into(), |seq| seq.to_string()),
+                behind.join(" "),
+            ]
+        })
+        .collect();
+    let heading = [
+        "DEVICE",
+        "KIND",
+        "NAME",
+        "REDEEMER",
+        "CONNECTED",
+        "SEEN",
+        "ACKED",
+        "BEHIND",
+    ];
+    show::table(heading, &rows)
+}
