@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Identity, IdentityError, RequestError, device_token, token};
 use crate::{
+    audit::{By, Event},
     clock,
     store::{Device, DeviceKind, Slave},
     vault::Vault,
@@ -54,7 +55,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`RequestError::Invalid`] for a bad name; else the store's trouble.
-    pub async fn enrol(&self, user: &UserId, new: NewDevice) -> Result<Enrolled, RequestError> {
+    pub async fn enrol(&self, user: &UserId, new: NewDevice, by: By) -> Result<Enrolled, RequestError> {
         let name = checked_name(&new.name)?;
         let now = clock::unix();
         let id = DeviceId(Uuid::new_v4());
@@ -76,7 +77,16 @@ impl Identity {
             acked: Seq(0),
         };
         let access_token = token::mint(&self.keys, &self.settings, &device, now)?;
+        let enrolled = Event::Enrolled {
+            user: device.user.clone(),
+            device: id,
+            kind: device.kind,
+            redeemer: device.redeemer,
+            may_offer: device.may_offer,
+            by,
+        };
         self.store.enrol(device).await?;
+        self.audit().record(enrolled);
         Ok(Enrolled {
             device_id: id,
             device_refresh_token: refresh_token,
@@ -111,7 +121,13 @@ impl Identity {
             grant: grant.clone(),
             made_at: clock::unix(),
         };
+        let made = Event::SlaveMade {
+            user: slave.user.clone(),
+            device,
+            grant: grant.clone(),
+        };
         self.store.put_slave(Vault::hash(&token), slave).await?;
+        self.audit().record(made);
         Ok(token)
     }
 }

@@ -17,7 +17,7 @@ mod rotate;
 mod settings;
 pub mod token;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, Secret, UserId};
@@ -30,7 +30,7 @@ pub use principal::Principal;
 pub use rotate::{Exchanged, Refused};
 pub use settings::{IdentitySettings, Issuer};
 
-use crate::{store::Store, vault::Vault};
+use crate::{audit::Audit, store::Store, vault::Vault};
 use keys::Keys;
 use presented::Presented;
 use revocations::Revocations;
@@ -45,6 +45,7 @@ pub struct Identity {
     keys: Keys,
     revocations: Revocations,
     on_revoked: RwLock<Vec<Arc<OnRevoked>>>,
+    audit: OnceLock<Audit>,
 }
 
 impl Identity {
@@ -67,6 +68,7 @@ impl Identity {
             keys,
             revocations: Revocations::default(),
             on_revoked: RwLock::default(),
+            audit: OnceLock::new(),
         });
         identity.reload_revocations().await?;
         Ok(identity)
@@ -95,6 +97,17 @@ impl Identity {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Arc::new(callback));
+    }
+
+    /// From now on enrolments and revocations are taken down here. Once; until then they are not.
+    pub fn audit_to(&self, audit: Audit) {
+        // Only the first counts: one history.
+        let _ = self.audit.set(audit);
+    }
+
+    fn audit(&self) -> &Audit {
+        const OFF: &Audit = &Audit::off();
+        self.audit.get().unwrap_or(OFF)
     }
 
     fn tell_revoked(&self, user: &UserId, device: DeviceId) {

@@ -9,6 +9,7 @@ use super::{
     token::{self, Claims},
 };
 use crate::{
+    audit::Event,
     store::{Device, Slave},
     vault::Vault,
 };
@@ -61,7 +62,18 @@ impl Identity {
 
     /// Forgets a slave. False: there was none.
     pub(super) async fn drop_slave(&self, presented: &Secret) -> Result<bool, IdentityError> {
-        Ok(self.store.drop_slave(Vault::hash(presented)).await?)
+        let hash = Vault::hash(presented);
+        let Some(slave) = self.store.slave(hash).await? else {
+            return Ok(false);
+        };
+        let dropped = self.store.drop_slave(hash).await?;
+        if dropped {
+            let Slave {
+                user, device, grant, ..
+            } = slave;
+            self.audit().record(Event::SlaveDropped { user, device, grant });
+        }
+        Ok(dropped)
     }
 
     /// The claims of a good access token of a device that is not revoked.

@@ -9,7 +9,10 @@ use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, UserId};
 
 use super::{Identity, IdentityError};
-use crate::clock;
+use crate::{
+    audit::{Event, RevokedWhy},
+    clock,
+};
 
 /// Held in memory; as many entries as devices were revoked within one token lifetime.
 #[derive(Default)]
@@ -77,7 +80,7 @@ impl Identity {
     ///
     /// # Errors
     /// When the store does not answer. If it did it all the same, the next reload tells.
-    pub async fn revoke(&self, device: DeviceId) -> Result<bool, IdentityError> {
+    pub async fn revoke(&self, device: DeviceId, why: RevokedWhy) -> Result<bool, IdentityError> {
         let Some(row) = self.store.device(device).await? else {
             return Ok(false);
         };
@@ -86,6 +89,10 @@ impl Identity {
         }
         let at = clock::unix();
         let revoked = self.store.revoke(device, at).await?;
+        if revoked {
+            let user = row.user.clone();
+            self.audit().record(Event::Revoked { user, device, why });
+        }
         if self.revocations.insert(device, at) {
             self.tell_revoked(&row.user, device);
         }
@@ -96,6 +103,11 @@ impl Identity {
     pub fn revoked_with_user(&self, user: &UserId, devices: &[DeviceId], at: Unix) {
         for device in devices {
             if self.revocations.insert(*device, at) {
+                self.audit().record(Event::Revoked {
+                    user: user.clone(),
+                    device: *device,
+                    why: RevokedWhy::UserDeleted,
+                });
                 self.tell_revoked(user, *device);
             }
         }

@@ -12,6 +12,7 @@ use super::{
     token,
 };
 use crate::{
+    audit::RevokedWhy,
     clock,
     store::{Device, Hash},
     vault::Vault,
@@ -66,7 +67,7 @@ impl Identity {
                 return Err(Refused::Revoked);
             }
             if genuine.generation + 1 == device.generation {
-                return Ok(self.hand_over(device, Vault::hash(presented))?);
+                return self.hand_over(device, Vault::hash(presented));
             }
             if genuine.generation < device.generation {
                 return Err(self.replayed(&device, genuine).await?);
@@ -122,7 +123,7 @@ impl Identity {
             newest = device.generation,
             "an old device refresh token was used again: device revoked"
         );
-        self.revoke(device.id).await?;
+        self.revoke(device.id, RevokedWhy::Replayed).await?;
         Ok(Refused::Replayed)
     }
 }

@@ -94,23 +94,6 @@ struct ErrorBody<'a> {
     error_description: &'a str,
 }
 
-/// An error as an answer.
-pub(super) fn error(error: OAuthError) -> Response {
-    let body = ErrorBody {
-        error: error.error,
-        error_description: &error.description,
-    };
-    let mut response = no_store((error.status, Json(body)));
-    if let Some(seconds) = error.retry_after {
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
-    if error.status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    }
-    response
-}
-
 /// An answer that nobody may keep (RFC 6749 section 5.1).
 pub(super) fn no_store(answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
@@ -122,6 +105,18 @@ pub(super) fn no_store(answer: impl IntoResponse) -> Response {
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        error(self)
+        let body = ErrorBody {
+            error: self.error,
+            error_description: &self.description,
+        };
+        let mut response = no_store((self.status, Json(body)));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
 }

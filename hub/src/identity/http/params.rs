@@ -6,13 +6,12 @@ use axum::{
     body::Bytes,
     extract::{FromRequest, Request, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
-    response::Response,
 };
 use lockstep_protocol::Secret;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::answer::{self, OAuthError};
+use super::answer::OAuthError;
 
 /// The parameters that any endpoint here reads. All others are dropped unread: clients send stray ones, secrets among
 /// them.
@@ -101,24 +100,24 @@ impl Params {
 }
 
 impl<S: Send + Sync> FromRequest<S> for Params {
-    type Rejection = Response;
+    type Rejection = OAuthError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, OAuthError> {
         let headers = request.headers().clone();
         let body = Bytes::from_request(request, state)
             .await
             .map_err(|rejection| too_large(&rejection))?;
-        Self::read(&headers, &body).map_err(answer::error)
+        Self::read(&headers, &body)
     }
 }
 
-fn too_large(rejection: &BytesRejection) -> Response {
+fn too_large(rejection: &BytesRejection) -> OAuthError {
     let status = rejection.status();
     let words = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is too large",
         _ => "the body cannot be read",
     };
-    answer::error(OAuthError::invalid_request(words).with_status(status))
+    OAuthError::invalid_request(words).with_status(status)
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use super::{
     params::Params,
     token::failed,
 };
-use crate::identity::{Presented, device_token};
+use crate::{
+    audit::RevokedWhy,
+    identity::{Presented, device_token},
+};
 
 pub(super) async fn revoke(State(door): State<Door>, params: Params) -> Result<Response, OAuthError> {
     let presented = params.required("token")?;
@@ -17,7 +20,10 @@ pub(super) async fn revoke(State(door): State<Door>, params: Params) -> Result<R
         Presented::Device => {
             // Genuine of whatever generation: whoever holds an old copy ends what it was a copy of.
             if let Some(genuine) = device_token::read(identity.keys.mac(), presented.expose()) {
-                identity.revoke(genuine.device).await.map_err(failed)?;
+                identity
+                    .revoke(genuine.device, RevokedWhy::Holder)
+                    .await
+                    .map_err(failed)?;
             }
         }
         Presented::Slave => {
