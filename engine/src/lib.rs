@@ -10,3 +10,6 @@ pub mod grant;
 pub mod policy;
 pub mod record;
 pub mod time;
+
+#[cfg(test)]
+mod sim;

@@ -79,6 +79,9 @@ pub struct Claim {
     pub taken_at: Unix,
     /// When it lapses, by the store's clock.
     pub expires_at: Unix,
+    /// Whether it was taken for an election: then nothing is sent before `handed_to` is written, and a claim without it
+    /// did certainly not happen.
+    pub for_device: bool,
     /// The device that was given the refresh token, once it was.
     pub handed_to: Option<DeviceId>,
 }

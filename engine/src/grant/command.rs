@@ -32,6 +32,8 @@ pub enum Command {
         ttl: Duration,
         /// What for.
         purpose: Purpose,
+        /// Whether it is for an election (see [`crate::record::Claim::for_device`]).
+        for_device: bool,
         /// The record's doubt from now on (that of a claim without outcome which this one replaces included).
         doubt: Option<Doubt>,
     },
@@ -237,4 +239,24 @@ pub enum Reply {
         /// When to ask again.
         retry_at: Option<Unix>,
     },
+}
+
+impl Reply {
+    /// A failure without a better time to ask.
+    pub(super) fn failed(code: Code, message: impl Into<String>) -> Self {
+        Self::Failed {
+            code,
+            message: message.into(),
+            retry_at: None,
+        }
+    }
+
+    /// A failure, and when to ask again.
+    pub(super) fn failed_until(code: Code, message: impl Into<String>, retry_at: Unix) -> Self {
+        Self::Failed {
+            code,
+            message: message.into(),
+            retry_at: Some(retry_at),
+        }
+    }
 }

@@ -5,15 +5,35 @@
 //! 1. tell it what happened: [`Grant::handle`];
 //! 2. execute what it orders: [`Grant::next_command`] until there is none, in order;
 //! 3. wake up at [`Grant::next_timeout`] and tell it [`Input::Tick`].
+//!
+//! Read on in this order: `ask` (somebody wants a newer version), `plan` (what there is to do, a pure function), `flight`
+//! (a redeem from permit to outcome), `outcome` (the table of outcomes, a pure function), `landing` (a result is committed,
+//! or kept until it can be), `settle` (a claim ends without a result).
 
+mod ask;
 mod command;
+mod due;
+mod evidence;
+mod flight;
 mod input;
+mod landing;
+mod late;
+mod login;
 mod note;
+mod outcome;
+mod plan;
+mod read;
+mod schedule;
+mod settle;
 pub mod view;
+mod waiters;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use lockstep_protocol::{Seq, Version};
+
 pub use command::{Command, CommitRequest, Passing, Reply, Verdict};
+pub use due::due_at;
 pub use input::{
     Ask, Asker, Candidate, ClaimAnswer, CommitAnswer, Input, Login, PermitAnswer, ProviderReply, Trouble, WaiterId,
 };
@@ -31,8 +51,39 @@ use crate::{
 pub struct Grant {
     me: Holder,
     policy: Arc<Policy>,
-    record: Option<Box<GrantRecord>>,
     commands: VecDeque<Command>,
+    timers: schedule::Timers,
+    known: Known,
+    reads: read::Reads,
+    waiters: waiters::Waiters,
+    /// A version above this one is wanted even if nobody waits for it.
+    wanted: Option<Version>,
+    evidence: evidence::Evidence,
+    brakes: flight::Brakes,
+    flight: Option<flight::Flight>,
+    /// A permit of the provider's limiter is in hand.
+    permit: bool,
+    ended: Option<plan::Ended>,
+    orphans: Vec<flight::Orphan>,
+    landings: Vec<landing::Landing>,
+    logins: login::Logins,
+    deletes: Vec<WaiterId>,
+}
+
+/// What the store was last heard to hold.
+#[derive(Debug, Default)]
+struct Known {
+    /// Whether it was heard at all.
+    read: bool,
+    record: Option<Box<GrantRecord>>,
+    /// Up to where devices were told.
+    pushed: Option<Seq>,
+}
+
+/// The moment of an input.
+struct Cx<'a> {
+    now: Now,
+    entropy: &'a mut dyn Entropy,
 }
 
 impl Grant {
@@ -41,14 +92,36 @@ impl Grant {
         Self {
             me,
             policy,
-            record: None,
             commands: VecDeque::new(),
+            timers: schedule::Timers::default(),
+            known: Known::default(),
+            reads: read::Reads::default(),
+            waiters: waiters::Waiters::default(),
+            wanted: None,
+            evidence: evidence::Evidence::default(),
+            brakes: flight::Brakes::default(),
+            flight: None,
+            permit: false,
+            ended: None,
+            orphans: Vec::new(),
+            landings: Vec::new(),
+            logins: login::Logins::default(),
+            deletes: Vec::new(),
         }
     }
 
     /// Tells the machine what happened. Afterwards take its commands until there is none.
     pub fn handle(&mut self, input: Input, now: Now, entropy: &mut dyn Entropy) {
-        let _ = (input, now, entropy, &self.me, &self.policy);
+        let cx = &mut Cx { now, entropy };
+        self.take(input, cx);
+        self.pursue(cx);
+        if self.waiters.is_empty() {
+            self.timers.stop(schedule::Timer::Waiters);
+        }
+        if self.permit && self.flight.is_none() {
+            self.permit = false;
+            self.order(Command::ReturnPermit);
+        }
     }
 
     /// The next order, if any. Orders are to be executed in this order; their answers may come in any.
@@ -58,21 +131,95 @@ impl Grant {
 
     /// When to tell it [`Input::Tick`]; none: no timer is set. May change with every [`Grant::handle`].
     pub fn next_timeout(&self) -> Option<Mono> {
-        None
+        self.timers.next()
     }
 
     /// The newest record known. None: not read yet, or there is no such grant.
     pub fn record(&self) -> Option<&GrantRecord> {
-        self.record.as_deref()
+        self.known.record.as_deref()
     }
 
     /// Whether nothing is pending, so that the machine may be dropped and made anew later.
     pub fn is_idle(&self) -> bool {
         self.commands.is_empty()
+            && self.timers.next().is_none()
+            && self.reads.is_idle()
+            && self.waiters.is_empty()
+            && self.flight.is_none()
+            && self.orphans.is_empty()
+            && self.landings.is_empty()
+            && self.logins.is_idle()
+            && self.deletes.is_empty()
     }
 
     /// Takes new settings, from the next decision on.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.policy = policy;
+    }
+
+    fn take(&mut self, input: Input, cx: &mut Cx<'_>) {
+        let Some(input) = self.after_read(input) else {
+            return;
+        };
+        match input {
+            Input::Read(answer) => self.on_read(answer, cx),
+            Input::Ask(ask) => self.on_ask(ask, cx),
+            Input::Left(waiter) => self.on_left(waiter),
+            Input::Permit(answer) => self.on_permit(answer, cx),
+            Input::ClaimedAhead { record, asked } => self.on_claimed_ahead(record, asked, cx),
+            Input::Claimed { lease, answer } => self.on_claimed(lease, answer, cx),
+            Input::Renewed { lease, held } => self.on_renewed(lease, held, cx),
+            Input::Redeemed { lease, reply } => self.on_redeemed(lease, &reply, cx),
+            Input::Committed { lease, answer } => self.on_committed(lease, answer, cx),
+            Input::Spooled { lease, durable } => self.on_spooled(lease, durable, cx),
+            Input::FromSpool {
+                lease,
+                from_version,
+                tokens,
+            } => self.on_from_spool(lease, from_version, *tokens, cx),
+            Input::Settled { lease, answer } => self.on_settled(lease, answer, cx),
+            Input::Login { waiter, login } => self.on_login(waiter, login, cx),
+            Input::Delete { waiter } => self.on_delete(waiter),
+            Input::Deleted(answer) => self.on_deleted(answer, cx),
+            Input::Publish {
+                waiter,
+                device,
+                lease,
+                from_version,
+                token,
+            } => {
+                let publish = late::Publish {
+                    waiter,
+                    device,
+                    lease,
+                    from: from_version,
+                    token,
+                };
+                self.on_publish(publish, cx);
+            }
+            Input::Failed { waiter, .. } => self.answer(
+                waiter,
+                Reply::failed(lockstep_protocol::Code::NotElected, "no lease of this device is in use"),
+            ),
+            Input::Accept { session, lease, .. } | Input::Renew { session, lease, .. } => self.order(Command::Refuse {
+                session,
+                lease,
+                code: lockstep_protocol::Code::NotElected,
+            }),
+            Input::HandedOut { .. } | Input::Candidates { .. } | Input::SessionLeft(_) => {}
+            Input::Tick => self.on_tick(cx),
+        }
+    }
+
+    fn order(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    fn note(&mut self, note: Note) {
+        self.order(Command::Note(note));
+    }
+
+    fn answer(&mut self, waiter: WaiterId, reply: Reply) {
+        self.order(Command::Answer { waiter, reply });
     }
 }

@@ -1,0 +1,343 @@
+//! A bench for one machine: it executes store commands at once, and hands everything else to the test.
+
+use std::{sync::Arc, time::Duration};
+
+use lockstep_protocol::{DeviceId, LeaseId, Version};
+use uuid::Uuid;
+
+use super::store::{ClaimRow, Commit, Store};
+use crate::{
+    entropy::Entropy,
+    grant::{
+        Ask, Asker, ClaimAnswer, Command, CommitAnswer, Grant, Input, Login, Note, PermitAnswer, ProviderReply, Reply,
+        Trouble, WaiterId,
+    },
+    policy::Policy,
+    record::{GrantRecord, Holder, TokenSet},
+    time::{Mono, Now, Unix},
+};
+
+/// A small generator (SplitMix64): good enough for tests, the same on every machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Seeded(pub(crate) u64);
+
+impl Entropy for Seeded {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// One machine on one node, its store, and what it ordered that the test is to answer.
+pub(crate) struct Bench {
+    pub(crate) grant: Grant,
+    pub(crate) me: Holder,
+    pub(crate) store: Store,
+    pub(crate) now: Now,
+    pub(crate) entropy: Seeded,
+    /// What the store does with the next write: nothing special, or trouble.
+    pub(crate) trouble: Option<Trouble>,
+    /// Commands that are not the store's, in order, notes apart.
+    pub(crate) orders: Vec<Command>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) replies: Vec<(u64, Reply)>,
+    pub(crate) auto_permit: bool,
+}
+
+pub(crate) const START: u64 = 1_800_000_000_000;
+
+pub(crate) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) fn holder(node: &str, incarnation: u64) -> Holder {
+    Holder {
+        node: node.to_owned(),
+        incarnation,
+    }
+}
+
+pub(crate) fn device(n: u64) -> DeviceId {
+    DeviceId(Uuid::from_u64_pair(1, n))
+}
+
+pub(crate) fn tokens(name: &str, expires_at: Option<u64>) -> TokenSet {
+    TokenSet {
+        access_token: Some(format!("at-{name}").into()),
+        refresh_token: Some(format!("rt-{name}").into()),
+        token_type: "Bearer".to_owned(),
+        scope: None,
+        expires_at: expires_at.map(Unix),
+        refresh_expires_at: None,
+    }
+}
+
+pub(crate) fn answered(status: u16, body: &str) -> ProviderReply {
+    ProviderReply::Answered {
+        status,
+        retry_after: None,
+        body: body.into(),
+    }
+}
+
+/// A provider's good answer: access and refresh token named after `name`, good for an hour.
+pub(crate) fn issued(name: &str) -> ProviderReply {
+    answered(
+        200,
+        &format!(
+            r#"{{"access_token":"at-{name}","refresh_token":"rt-{name}","token_type":"Bearer","expires_in":3600}}"#
+        ),
+    )
+}
+
+impl Bench {
+    pub(crate) fn new(policy: Policy) -> Self {
+        let me = holder("a", 1);
+        Self {
+            grant: Grant::new(me.clone(), Arc::new(policy)),
+            me,
+            store: Store::default(),
+            now: Now {
+                mono: Mono(1_000_000),
+                unix: Unix(START),
+            },
+            entropy: Seeded(7),
+            trouble: None,
+            orders: Vec::new(),
+            notes: Vec::new(),
+            replies: Vec::new(),
+            auto_permit: true,
+        }
+    }
+
+    /// A bench whose grant is at version 1, logged in just now, good for an hour.
+    pub(crate) fn with_grant(policy: Policy) -> Self {
+        let mut bench = Self::new(policy);
+        let expires = Some(START + 3_600_000);
+        bench.login(1, tokens("1", expires));
+        assert_eq!(bench.take_replies(), [(1, Reply::Done(Version(1)))]);
+        bench.orders.clear();
+        bench.notes.clear();
+        bench
+    }
+
+    pub(crate) fn record(&self) -> &GrantRecord {
+        self.store.record.as_ref().unwrap()
+    }
+
+    pub(crate) fn handle(&mut self, input: Input) {
+        self.grant.handle(input, self.now, &mut self.entropy);
+        while let Some(command) = self.grant.next_command() {
+            self.execute(command);
+        }
+    }
+
+    /// Lets time pass, timer by timer.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let end = self.now.mono + span;
+        while let Some(at) = self.grant.next_timeout().filter(|at| *at <= end) {
+            self.jump(at.since(self.now.mono));
+            self.handle(Input::Tick);
+        }
+        self.jump(end.since(self.now.mono));
+    }
+
+    fn jump(&mut self, span: Duration) {
+        self.now.mono = self.now.mono + span;
+        self.now.unix = self.now.unix + span;
+    }
+
+    pub(crate) fn login(&mut self, waiter: u64, tokens: TokenSet) {
+        self.handle(Input::Login {
+            waiter: WaiterId(waiter),
+            login: Box::new(Login { tokens }),
+        });
+    }
+
+    pub(crate) fn ask(&mut self, waiter: u64, by: Asker, rejected: Option<u64>) {
+        self.handle(Input::Ask(Ask {
+            waiter: Some(WaiterId(waiter)),
+            by,
+            rejected: rejected.map(Version),
+        }));
+    }
+
+    pub(crate) fn operator(&mut self, waiter: u64) {
+        self.ask(waiter, Asker::Operator, None);
+    }
+
+    pub(crate) fn reject(&mut self, waiter: u64, n: u64, version: u64) {
+        let by = Asker::Device {
+            device: device(n),
+            acked: true,
+            connected: 3,
+        };
+        self.ask(waiter, by, Some(version));
+    }
+
+    /// The redeem that is ordered, if exactly one is: lease and refresh token.
+    pub(crate) fn redeem(&mut self) -> (LeaseId, String) {
+        let redeems = self.orders.iter().filter_map(|command| match command {
+            Command::Redeem {
+                lease, refresh_token, ..
+            } => Some((*lease, refresh_token.expose().to_owned())),
+            _ => None,
+        });
+        let redeems: Vec<_> = redeems.collect();
+        assert_eq!(redeems.len(), 1, "one redeem in {:?}", self.orders);
+        self.orders.retain(|command| !matches!(command, Command::Redeem { .. }));
+        redeems.into_iter().next().unwrap()
+    }
+
+    pub(crate) fn redeems(&self) -> usize {
+        self.orders
+            .iter()
+            .filter(|command| matches!(command, Command::Redeem { .. }))
+            .count()
+    }
+
+    pub(crate) fn reply(&mut self, lease: LeaseId, reply: ProviderReply) {
+        self.handle(Input::Redeemed { lease, reply });
+    }
+
+    /// Takes the ordered redeem and answers it.
+    pub(crate) fn provider(&mut self, reply: ProviderReply) -> String {
+        let (lease, token) = self.redeem();
+        self.reply(lease, reply);
+        token
+    }
+
+    pub(crate) fn take_replies(&mut self) -> Vec<(u64, Reply)> {
+        std::mem::take(&mut self.replies)
+    }
+
+    /// The versions pushed, in order.
+    pub(crate) fn take_pushed(&mut self) -> Vec<u64> {
+        let pushed = self.orders.iter().filter_map(|command| match command {
+            Command::Push(record) => Some(record.version.0),
+            _ => None,
+        });
+        let pushed = pushed.collect();
+        self.orders.retain(|command| !matches!(command, Command::Push(_)));
+        pushed
+    }
+
+    fn execute(&mut self, command: Command) {
+        let now = self.now.unix;
+        let trouble = if is_write(&command) { self.trouble.take() } else { None };
+        if let Some(Trouble::Refused(_)) = &trouble {
+            return self.handle(refused(&command, trouble.clone().unwrap()));
+        }
+        let input = match command.clone() {
+            Command::Load => Input::Read(Ok(self.store.read())),
+            Command::AskPermit if self.auto_permit => Input::Permit(PermitAnswer::Granted),
+            Command::Claim {
+                lease,
+                from_version,
+                over,
+                ttl,
+                purpose,
+                for_device,
+                doubt,
+            } => {
+                let row = ClaimRow {
+                    lease,
+                    holder: self.me.clone(),
+                    from_version,
+                    over,
+                    ttl,
+                    purpose,
+                    for_device,
+                    doubt,
+                };
+                let answer = match self.store.claim(row, now) {
+                    None => ClaimAnswer::Gone,
+                    Some(true) => ClaimAnswer::Won(self.store.read().unwrap()),
+                    Some(false) => ClaimAnswer::Lost(self.store.read().unwrap()),
+                };
+                Input::Claimed { lease, answer }
+            }
+            Command::Renew { lease, ttl } => Input::Renewed {
+                lease,
+                held: Ok(self.store.renew(lease, ttl, now)),
+            },
+            Command::HandOut { lease, device } => Input::HandedOut {
+                lease,
+                held: Ok(self.store.hand_out(lease, device, now)),
+            },
+            Command::Commit(request) => {
+                let answer = match self.store.commit(&request) {
+                    Commit::Done => CommitAnswer::Done(self.store.read().unwrap()),
+                    Commit::Superseded => CommitAnswer::Superseded(self.store.read()),
+                    Commit::Retired => CommitAnswer::Retired,
+                };
+                Input::Committed {
+                    lease: request.lease,
+                    answer,
+                }
+            }
+            Command::KeepAlternate { tokens, from_version } => return self.store.keep_alternate(*tokens, from_version),
+            Command::Settle {
+                lease,
+                version,
+                verdict,
+            } => {
+                self.store.settle(&self.me, lease, version, *verdict, now);
+                Input::Settled {
+                    lease,
+                    answer: Ok(self.store.read()),
+                }
+            }
+            Command::Delete => {
+                self.store.delete();
+                Input::Deleted(Ok(self.store.read()))
+            }
+            Command::Note(note) => return self.notes.push(note),
+            Command::Answer { waiter, reply } => return self.replies.push((waiter.0, reply)),
+            other => return self.orders.push(other),
+        };
+        match trouble {
+            Some(trouble) => self.handle(refused(&command, trouble)),
+            None => self.handle(input),
+        }
+    }
+}
+
+fn is_write(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Claim { .. } | Command::Renew { .. } | Command::Commit(_) | Command::Settle { .. } | Command::Delete
+    )
+}
+
+/// The answer to a write that met with trouble.
+pub(crate) fn refused(command: &Command, trouble: Trouble) -> Input {
+    match command {
+        Command::Claim { lease, .. } => Input::Claimed {
+            lease: *lease,
+            answer: ClaimAnswer::Trouble(trouble),
+        },
+        Command::Renew { lease, .. } => Input::Renewed {
+            lease: *lease,
+            held: Err(trouble),
+        },
+        Command::HandOut { lease, .. } => Input::HandedOut {
+            lease: *lease,
+            held: Err(trouble),
+        },
+        Command::Commit(request) => Input::Committed {
+            lease: request.lease,
+            answer: CommitAnswer::Trouble(trouble),
+        },
+        Command::Settle { lease, .. } => Input::Settled {
+            lease: *lease,
+            answer: Err(trouble),
+        },
+        Command::Delete => Input::Deleted(Err(trouble)),
+        Command::Load => Input::Read(Err(trouble)),
+        other => panic!("{other:?} is no business of the store"),
+    }
+}
