@@ -150,6 +150,7 @@ impl Scene {
             over,
             ttl,
             purpose,
+            for_device,
             doubt,
         } = command
         else {
@@ -164,6 +165,7 @@ impl Scene {
             over,
             ttl_ms: millis(ttl),
             purpose,
+            for_device,
             doubt,
         };
         let answer = match self.hub.store.claim(row).await {

@@ -67,6 +67,8 @@ pub struct ClaimRow {
     pub ttl_ms: u64,
     /// What for.
     pub purpose: Purpose,
+    /// Whether it is for an election (see [`lockstep_engine::record::Claim::for_device`]).
+    pub for_device: bool,
     /// The record's doubt from now on.
     pub doubt: Option<Doubt>,
 }

@@ -32,6 +32,7 @@ pub(in super::super) async fn a_claim_stands_as_it_was_asked_for(store: AnyStore
         purpose: Purpose::Grace,
         taken_at,
         expires_at: Unix(taken_at.0 + 60_000),
+        for_device: false,
         handed_to: None,
     };
     assert_eq!(record.claim, Some(expected));

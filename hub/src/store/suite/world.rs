@@ -104,6 +104,7 @@ pub(super) fn claim() -> ClaimRow {
         over: None,
         ttl_ms: 60_000,
         purpose: Purpose::Redeem,
+        for_device: false,
         doubt: None,
     }
 }

@@ -145,6 +145,7 @@ fn ahead(row: &GrantRow, query: &DueQuery, lease: LeaseId, now: Unix) -> Claim {
         purpose: Purpose::Redeem,
         taken_at: now,
         expires_at: Unix(now.0.saturating_add(query.ttl_ms)),
+        for_device: false,
         handed_to: None,
     }
 }

@@ -58,6 +58,7 @@ pub(in super::super) fn claim(rows: &dyn Rows, now: Unix, row: ClaimRow) -> Answ
         purpose: row.purpose,
         taken_at: now,
         expires_at: Unix(now.0.saturating_add(row.ttl_ms)),
+        for_device: row.for_device,
         handed_to: None,
     };
     take(&mut new.record, claim);
