@@ -50,7 +50,7 @@ impl Machine {
                             transport: Transport::Poll,
                         }));
                     }
-                    let after = self.held.cursor().filter(|cursor| cursor.seq > Seq(0));
+                    let after = self.held.cursor();
                     let (poll, wait) = self.poller.start(after, now);
                     out.push(Command::Poll {
                         poll,
@@ -135,7 +135,7 @@ impl Machine {
             self.connect_at = Some(now.mono);
             return;
         };
-        let cursor = self.held.cursor().filter(|cursor| cursor.seq > Seq(0));
+        let cursor = self.held.cursor();
         let hello = Hello {
             token,
             device: HelloDevice {

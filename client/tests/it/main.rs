@@ -9,6 +9,8 @@
 )]
 
 mod hub;
+mod poll;
+mod proxy;
 mod ws;
 
 use std::time::Duration;
