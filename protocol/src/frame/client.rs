@@ -185,7 +185,7 @@ pub struct PublishedToken {
     /// The next refresh token; absent when the provider kept the old one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<Secret>,
-    /// Lifetime of the access token in seconds, counted from the provider's answer.
+    /// Seconds that the access token still lives when this is sent; one that publishes late takes off what has passed.
     #[serde(
         default,
         deserialize_with = "number::optional",

@@ -4,6 +4,7 @@
 
 mod arbitrary;
 mod codec;
+mod page;
 mod properties;
 mod schema;
 mod vectors;
