@@ -132,12 +132,12 @@ impl Live {
         Ok(())
     }
 
+    /// When to look again. What is sent meanwhile is not overdue before the next ping is, as long as that is due within
+    /// the time that an ack may take.
     fn next_check(&self, now: Mono) -> Duration {
-        let ping = self.next_ping.since(now);
+        let ping = self.next_ping.since(now).min(ACK_WITHIN);
         let owed = self.session.link.owing().map(|since| (since + ACK_WITHIN).since(now));
-        owed.map_or(ping, |owed| owed.min(ping))
-            .max(Duration::from_millis(10))
-            .min(ACK_WITHIN / 3)
+        owed.map_or(ping, |owed| owed.min(ping)).max(Duration::from_millis(10))
     }
 
     fn leave(&self) {
