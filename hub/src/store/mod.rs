@@ -4,6 +4,7 @@
 //! here. Token sets arrive sealed; a store never sees a secret.
 
 mod device;
+mod embedded;
 mod error;
 mod grant;
 mod local;
@@ -171,7 +172,12 @@ pub trait Store: Send + Sync + 'static {
 pub async fn open(url: &str, base: &Path) -> Answer<Arc<dyn Store>> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(memory()),
-        Some(("file", path)) if !path.is_empty() => embedded(&base.join(path)),
+        Some(("file", path)) if !path.is_empty() => {
+            let path = base.join(path);
+            // Repair after a crash reads the whole file.
+            let opened = tokio::task::spawn_blocking(move || embedded::open(&path)).await;
+            opened.unwrap_or_else(|error| Err(StoreError::Refused(error.to_string())))
+        }
         Some(("postgres" | "postgresql", _)) => Err(StoreError::Refused("postgres: not there yet".into())),
         _ => Err(StoreError::Refused(
             "store url: must be memory:, file:PATH or postgres://…".into(),
@@ -181,8 +187,4 @@ pub async fn open(url: &str, base: &Path) -> Answer<Arc<dyn Store>> {
 
 fn fresh_epoch() -> Epoch {
     Epoch(rand::random())
-}
-
-fn embedded(path: &Path) -> Answer<Arc<dyn Store>> {
-    Err(StoreError::Refused(format!("{}: not there yet", path.display())))
 }

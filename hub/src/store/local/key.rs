@@ -67,6 +67,11 @@ impl Key {
         Self::new(Table::Meta, &[b"mark"])
     }
 
+    /// The number of the last transaction.
+    pub(in crate::store) fn group() -> Self {
+        Self::new(Table::Meta, &[b"group"])
+    }
+
     /// What [`super::super::Store::probe`] writes.
     pub(super) fn probe() -> Self {
         Self::new(Table::Meta, &[b"probe"])

@@ -18,7 +18,7 @@ use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, Epoch, GrantName, LeaseId, Seq, UserId, Version};
 
 pub(super) use key::Key;
-pub(super) use row::MarkRow;
+pub(super) use row::{GroupRow, MarkRow};
 pub(super) use rows::{Changes, Each, Judged, Rows};
 use rules::{device, due, grant, node};
 
@@ -69,7 +69,10 @@ impl<B: Backend> Store for Local<B> {
 
     async fn restored(&self, epoch: Epoch, reason: &str) -> Answer<Mark> {
         let reason = reason.to_owned();
-        self.0.write(move |rows, _| node::restored(rows, epoch, &reason)).await
+        self.0
+            .write(move |rows, _| node::restored(rows, epoch, &reason))
+            .await?;
+        self.mark().await
     }
 
     async fn shared(&self, name: &str) -> Answer<Option<Sealed>> {

@@ -1,6 +1,7 @@
-//! Rows: a format number, then MessagePack with named fields.
+//! Rows: a checksum, a format number, then MessagePack with named fields.
 //!
-//! Named, so that a later hub may add a field with a default and still read what an older one wrote.
+//! Named, so that a later hub may add a field with a default and still read what an older one wrote. The checksum is over
+//! key and row: a row that rotted, or lies under another's key, is found when it is read and not believed.
 
 use lockstep_engine::{record::Holder, time::Unix};
 use lockstep_protocol::{Epoch, Seq};
@@ -17,15 +18,33 @@ pub(in crate::store) trait Row: Serialize + DeserializeOwned {
     const FORMAT: u8 = 1;
 }
 
+const CHECKSUM: usize = 4;
+
 #[expect(clippy::expect_used, reason = "plain data into memory: nothing here can fail")]
-pub(super) fn encode<T: Row>(row: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(256);
+pub(super) fn encode<T: Row>(key: &[u8], row: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(&[0; CHECKSUM]);
     bytes.push(T::FORMAT);
     rmp_serde::encode::write_named(&mut bytes, row).expect("writes to memory");
+    let sum = checksum(key, &bytes[CHECKSUM..]);
+    bytes[..CHECKSUM].copy_from_slice(&sum);
     bytes
 }
 
+fn checksum(key: &[u8], row: &[u8]) -> [u8; CHECKSUM] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(row);
+    hasher.finalize().to_be_bytes()
+}
+
 pub(super) fn decode<T: Row>(key: &[u8], bytes: &[u8]) -> Answer<T> {
+    let Some((sum, bytes)) = bytes.split_first_chunk::<CHECKSUM>() else {
+        return Err(corrupt(key, "cut off"));
+    };
+    if *sum != checksum(key, bytes) {
+        return Err(corrupt(key, "the checksum does not fit"));
+    }
     match bytes.split_first() {
         Some((format, row)) if *format == T::FORMAT => {
             // The reason says where, never what: rows hold sealed secrets, but people's names too.
@@ -62,6 +81,14 @@ impl From<MarkRow> for Mark {
         }
     }
 }
+
+/// The number of the transaction that was last written.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store) struct GroupRow {
+    pub(in crate::store) number: u64,
+}
+
+impl Row for GroupRow {}
 
 /// When the store was last seen to take writes.
 #[derive(Serialize, Deserialize)]

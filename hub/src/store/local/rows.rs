@@ -58,7 +58,8 @@ pub(in crate::store) struct Changes {
 
 impl Changes {
     pub(in crate::store) fn put<T: Row>(&mut self, key: Key, row: &T) {
-        self.rows.push((key.into_vec(), Some(row::encode(row))));
+        let row = row::encode(key.as_slice(), row);
+        self.rows.push((key.into_vec(), Some(row)));
     }
 
     pub(super) fn drop(&mut self, key: Key) {

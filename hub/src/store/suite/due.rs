@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use lockstep_engine::{record::Purpose, time::Unix};
-use lockstep_protocol::{GrantName, Version};
+use lockstep_protocol::GrantName;
 
 use super::{
     super::{ClaimRow, CommitRow, Due, DueQuery, SettleRow},
@@ -206,22 +206,22 @@ pub(in super::super) async fn abandoned_claims_are_returned_unclaimed(store: Any
     for (due, record) in found.iter().zip([former, lapsed, never_due]) {
         assert_eq!(due.record, record, "left as it was");
     }
-    // Judged: the claim is over, and the grant is due again as its verdict says.
-    let lease = found[0].record.claim.as_ref().unwrap().lease;
-    let row = SettleRow {
-        grant: name("example/former"),
+}
+
+pub(in super::super) async fn what_was_abandoned_and_judged_is_due_again(store: AnyStore) {
+    due_at(&store, "example/work", Some(10)).await;
+    let former = won(&store, claim()).await.claim.unwrap();
+    let restarted = || DueQuery {
         holder: holder("here", 2),
-        version: Version(1),
-        ..settle(lease)
+        ..query(1)
+    };
+    let found = claim_due(&store, restarted()).await;
+    assert_eq!((found.len(), found[0].claimed), (1, false));
+    let row = SettleRow {
+        holder: holder("here", 2),
+        ..settle(former.lease)
     };
     store.settle(row).await.unwrap();
-    let again = claim_due(
-        &store,
-        DueQuery {
-            leases: vec![super::world::lease()],
-            ..restarted()
-        },
-    )
-    .await;
-    assert_eq!(again.iter().filter(|due| due.claimed).count(), 1);
+    let found = claim_due(&store, restarted()).await;
+    assert_eq!((found.len(), found[0].claimed), (1, true));
 }

@@ -64,6 +64,7 @@ macro_rules! conformance {
             what_nobody_uses_is_left_until_it_is_used
             two_schedulers_never_claim_the_same
             abandoned_claims_are_returned_unclaimed
+            what_was_abandoned_and_judged_is_due_again
             // deletion
             a_deleted_grant_keeps_its_version
             a_tombstone_takes_only_a_login

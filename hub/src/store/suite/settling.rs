@@ -119,10 +119,10 @@ pub(in super::super) async fn the_first_alternate_of_the_newest_version_is_kept(
     let keep = |version, text: &'static str| {
         let store = AnyStore::clone(&store);
         async move {
-            store
+            let kept = store
                 .keep_alternate(&alice(), &work(), Version(version), sealed(text))
-                .await
-                .unwrap()
+                .await;
+            kept.unwrap();
         }
     };
     keep(1, "of nothing").await;

@@ -10,9 +10,8 @@ use lockstep_protocol::Epoch;
 
 use super::{
     super::{
-        super::{Answer, Mark, Sealed, StoredGrant},
+        super::{Answer, Sealed, StoredGrant},
         key::Key,
-        read,
         row::{self, GrantRow, NodeRow, ProbeRow, UserRow},
         rows::{Changes, Judged, Rows, unchanged},
     },
@@ -60,7 +59,7 @@ fn put_shared(key: Key, value: Sealed) -> Judged<Sealed> {
     Judged { answer: value, changes }
 }
 
-pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) -> Answer<Judged<Mark>> {
+pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) -> Answer<Judged<()>> {
     let mut changes = Changes {
         epoch: Some(epoch),
         ..Changes::default()
@@ -94,11 +93,7 @@ pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) ->
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    let commits = read::mark(rows)?.commits + changes.grants;
-    Ok(Judged {
-        answer: Mark { epoch, commits },
-        changes,
-    })
+    Ok(Judged { answer: (), changes })
 }
 
 /// Its refresh token may have been used up in the time that is lost: no grace counts, and nothing is left of a claim.
