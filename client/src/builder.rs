@@ -6,11 +6,12 @@ use lockstep_protocol::{DeviceId, Secret, frame::PresenceState};
 use tokio::sync::mpsc;
 
 use crate::{
+    cache::Cache,
     client::Client,
     clock,
     driver::{
         Driver,
-        identity::{Credential, SourceAnswer},
+        identity::{Credential, Identity, SourceAnswer},
         net::{Hub, Net, Proxy},
     },
     error::Error,
@@ -178,6 +179,13 @@ impl Builder {
             return Err(Error::misuse("a redeemer needs state_dir()"));
         }
         let hub = Hub::parse(&self.hub_url)?;
+        let given = match &credential {
+            Credential::Refresh(given) => Some(given),
+            Credential::Source(_) | Credential::Fixed(_) => None,
+        };
+        let cache = self
+            .cache
+            .map(|path| Cache::new(path, device, hub.as_str().to_owned(), given));
         let net = Net::new(hub, self.roots.as_deref(), &self.proxy, self.timing.clone())?;
         let patience = self.timing.patience;
         let setup = Setup {
@@ -187,10 +195,14 @@ impl Builder {
             priority: self.priority,
             transport: self.transport,
             timing: self.timing,
-            cached: self.cache.is_some(),
+            cached: cache.is_some(),
             redeemer: self.redeemer,
         };
-        let machine = Machine::new(setup, Remembered::default(), clock::now(), &mut crate::driver::Os);
+        let remembered = match cache.clone() {
+            None => Remembered::default(),
+            Some(cache) => recall(cache).await?,
+        };
+        let machine = Machine::new(setup, remembered, clock::now(), &mut crate::driver::Os);
         let shared = Arc::new(Shared::new(Connection {
             transport: match self.transport {
                 TransportChoice::Auto | TransportChoice::Ws => Transport::Ws,
@@ -200,12 +212,23 @@ impl Builder {
             stopped: None,
         }));
         let (calls, called) = mpsc::channel(CALLS);
-        let driver = Driver::new(machine, net, device, credential, shared.clone(), called);
+        let identity = Identity::new(device, credential, cache.clone());
+        let driver = Driver::new(machine, net, identity, cache, shared.clone(), called);
         tokio::spawn(driver.run());
         Ok(Client {
             shared,
             calls,
             patience,
         })
+    }
+}
+
+/// What an earlier run left in the cache.
+async fn recall(cache: Cache) -> Result<Remembered, Error> {
+    let read = tokio::task::spawn_blocking(move || cache.check().map(|()| cache.load(clock::now())));
+    match read.await {
+        Ok(Ok(remembered)) => Ok(remembered),
+        Ok(Err(error)) => Err(Error::misuse(format!("cache: {error}"))),
+        Err(error) => Err(Error::misuse(format!("cache: {error}"))),
     }
 }

@@ -47,6 +47,7 @@ mod clock;
 mod driver;
 mod error;
 mod event;
+mod files;
 mod machine;
 mod shared;
 mod state;

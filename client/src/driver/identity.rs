@@ -1,11 +1,24 @@
 //! Where device access tokens come from.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use lockstep_protocol::{DeviceId, Secret};
 
-use super::{http, net::Net};
-use crate::machine::{Bought, NoAccess};
+use super::{blocking, http, net::Net};
+use crate::{
+    cache::{Cache, Kept},
+    clock,
+    machine::{Bought, NoAccess},
+};
+
+/// A kept access token with less than this left is not worth the trouble that it will soon make.
+const WORTH_USING: Duration = Duration::from_secs(60);
 
 /// A device access token that an application got from elsewhere.
 #[derive(Debug, Clone)]
@@ -51,50 +64,113 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// What a purchase brought: the token, and the credential to buy the next one with.
+/// The device, its credential, and where the newest one is kept.
 #[derive(Debug)]
-pub(crate) struct Got {
-    pub(crate) access: Bought,
-    pub(crate) next: Option<Secret>,
+pub(crate) struct Identity {
+    device: DeviceId,
+    credential: Credential,
+    cache: Option<Cache>,
+    /// The newest device refresh token; with a cache, the newest that is on disk.
+    newest: Mutex<Option<Secret>>,
 }
 
-impl Credential {
+impl Identity {
+    pub(crate) const fn new(device: DeviceId, credential: Credential, cache: Option<Cache>) -> Self {
+        Self {
+            device,
+            credential,
+            cache,
+            newest: Mutex::new(None),
+        }
+    }
+
     /// Gets an access token other than `refused`.
-    pub(crate) async fn get(self, net: Net, device: DeviceId, refused: Option<Secret>) -> Result<Got, NoAccess> {
-        match self {
-            Self::Refresh(refresh_token) => {
-                let bought = http::buy(&net, &device.to_string(), &refresh_token).await?;
-                Ok(Got {
-                    access: bought.access,
-                    next: bought.next,
-                })
-            }
-            Self::Source(source) => {
-                let within = net.timing.connect + net.timing.answer;
-                let answer = tokio::time::timeout(within, source()).await;
-                let later = |reason| NoAccess::Later {
-                    reason,
-                    retry_after: None,
-                };
-                let access = answer
-                    .map_err(|_| later("the access token source did not answer in time".into()))?
-                    .map_err(later)?;
-                if Some(&access.token) == refused.as_ref() {
-                    return Err(NoAccess::Fixed);
+    pub(crate) async fn buy(&self, net: &Net, refused: Option<Secret>) -> Result<Bought, NoAccess> {
+        match (&self.credential, &self.cache) {
+            (Credential::Refresh(given), Some(cache)) => self.buy_and_keep(net, given, cache, refused).await,
+            (Credential::Refresh(given), None) => {
+                let present = self.newest().unwrap_or_else(|| given.clone());
+                let bought = http::buy(net, &self.device.to_string(), &present).await?;
+                if let Some(next) = bought.next {
+                    self.advance(next);
                 }
-                Ok(Got {
-                    access: Bought {
-                        token: access.token,
-                        good_for: access.expires_in,
-                    },
-                    next: None,
-                })
+                Ok(bought.access)
             }
-            Self::Fixed(token) if Some(&token) == refused.as_ref() => Err(NoAccess::Fixed),
-            Self::Fixed(token) => Ok(Got {
-                access: Bought { token, good_for: None },
-                next: None,
+            (Credential::Source(source), _) => ask(source, net, refused).await,
+            (Credential::Fixed(token), _) if Some(token) == refused.as_ref() => Err(NoAccess::Fixed),
+            (Credential::Fixed(token), _) => Ok(Bought {
+                token: token.clone(),
+                good_for: None,
             }),
         }
     }
+
+    fn newest(&self) -> Option<Secret> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn advance(&self, next: Secret) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+    }
+
+    /// Buys with what the file has, and keeps the result there, while no other process does the same.
+    async fn buy_and_keep(
+        &self,
+        net: &Net,
+        given: &Secret,
+        cache: &Cache,
+        refused: Option<Secret>,
+    ) -> Result<Bought, NoAccess> {
+        let at_hand = cache.clone();
+        let (lock, kept) = blocking(move || Ok((at_hand.lock()?, at_hand.credential(clock::now()))))
+            .await
+            .map_err(|error| later(format!("cache: {error}")))?;
+        let kept = kept.unwrap_or_else(|| Kept {
+            // A file that was removed under our feet must not throw us back to a token that is long retired.
+            refresh_token: self.newest().unwrap_or_else(|| given.clone()),
+            access: None,
+        });
+        if let Some(access) = kept.access
+            && Some(&access.token) != refused.as_ref()
+            && access.good_for.is_some_and(|left| left > WORTH_USING)
+        {
+            return Ok(access);
+        }
+        let bought = http::buy(net, &self.device.to_string(), &kept.refresh_token).await?;
+        let newest = bought.next.unwrap_or(kept.refresh_token);
+        let (access, keeper, next) = (bought.access.clone(), cache.clone(), newest.clone());
+        let written = blocking(move || {
+            let written = keeper.keep_purchase(&newest, &access, clock::now());
+            drop(lock);
+            written
+        });
+        match written.await {
+            Ok(()) => self.advance(next),
+            // The old one is presented again next time: the hub answers the parent with the same newest.
+            Err(error) => tracing::warn!(%error, "the new device refresh token could not be kept"),
+        }
+        Ok(bought.access)
+    }
+}
+
+fn later(reason: String) -> NoAccess {
+    NoAccess::Later {
+        reason,
+        retry_after: None,
+    }
+}
+
+async fn ask(source: &Arc<Source>, net: &Net, refused: Option<Secret>) -> Result<Bought, NoAccess> {
+    let within = net.timing.connect + net.timing.answer;
+    let access = tokio::time::timeout(within, source())
+        .await
+        .map_err(|_| later("the access token source did not answer in time".into()))?
+        .map_err(later)?;
+    if Some(&access.token) == refused.as_ref() {
+        return Err(NoAccess::Fixed);
+    }
+    Ok(Bought {
+        token: access.token,
+        good_for: access.expires_in,
+    })
 }

@@ -6,26 +6,27 @@ pub(crate) mod identity;
 pub(crate) mod net;
 mod socket;
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{
     StreamExt as _,
     future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
-use lockstep_protocol::{DeviceId, GrantName, Secret, Version, frame::PresenceState};
+use lockstep_protocol::{GrantName, Secret, Version, frame::PresenceState};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
     dial::WsStream,
-    identity::{Credential, Got},
+    identity::Identity,
     net::Net,
     socket::{Socket, Word},
 };
 use crate::{
+    cache::{Cache, Snapshot},
     clock,
     error::Error,
-    machine::{Command, Entropy, Input, LinkId, Machine, Need, NoAccess, NotOpened, WaiterId},
+    machine::{Command, Entropy, Input, LinkId, Machine, Need, NotOpened, WaiterId},
     shared::Shared,
     state::TokenLease,
 };
@@ -58,7 +59,6 @@ pub(crate) enum Call {
 enum Outcome {
     Input(Box<Input>),
     Opened(LinkId, Box<WsStream>),
-    Bought(Box<Result<Got, NoAccess>>),
     Nothing,
 }
 
@@ -76,8 +76,8 @@ impl Entropy for Os {
 pub(crate) struct Driver {
     machine: Machine,
     net: Net,
-    device: DeviceId,
-    credential: Credential,
+    identity: Arc<Identity>,
+    cache: Option<Cache>,
     shared: Arc<Shared>,
     calls: mpsc::Receiver<Call>,
     jobs: FuturesUnordered<Job>,
@@ -94,16 +94,16 @@ impl Driver {
     pub(crate) fn new(
         machine: Machine,
         net: Net,
-        device: DeviceId,
-        credential: Credential,
+        identity: Identity,
+        cache: Option<Cache>,
         shared: Arc<Shared>,
         calls: mpsc::Receiver<Call>,
     ) -> Self {
         Self {
             machine,
             net,
-            device,
-            credential,
+            identity: Arc::new(identity),
+            cache,
             shared,
             calls,
             jobs: FuturesUnordered::new(),
@@ -119,6 +119,9 @@ impl Driver {
 
     /// Runs until the machine stops or the last handle is dropped.
     pub(crate) async fn run(mut self) {
+        for command in self.machine.show_all() {
+            self.execute(command);
+        }
         self.input(Input::Tick);
         while !self.stopped {
             self.turn().await;
@@ -192,15 +195,6 @@ impl Driver {
                 self.opening = None;
                 self.socket = Some(Socket::new(link, *ws));
                 self.input(Input::Opened(link));
-            }
-            Outcome::Bought(result) => {
-                let access = result.map(|got| {
-                    if let Some(next) = got.next {
-                        self.credential = Credential::Refresh(next);
-                    }
-                    got.access
-                });
-                self.input(Input::Access(access));
             }
         }
     }
@@ -284,8 +278,11 @@ impl Driver {
     }
 
     fn buy(&mut self, refused: Option<Secret>) {
-        let (credential, net, device) = (self.credential.clone(), self.net.clone(), self.device);
-        self.job(async move { Outcome::Bought(Box::new(credential.get(net, device, refused).await)) });
+        let (identity, net) = (self.identity.clone(), self.net.clone());
+        self.job(async move {
+            let access = identity.buy(&net, refused).await;
+            Outcome::Input(Box::new(Input::Access(access)))
+        });
     }
 
     fn open(&mut self, link: LinkId) {
@@ -311,8 +308,13 @@ impl Driver {
         }
     }
 
-    fn persist(&self, mark: u64, _snapshot: crate::cache::Snapshot) {
-        self.job(async move { Outcome::Input(Box::new(Input::Persisted { mark, kept: Ok(()) })) });
+    fn persist(&self, mark: u64, snapshot: Snapshot) {
+        let cache = self.cache.clone();
+        self.job(async move {
+            let kept = blocking(move || cache.map_or(Ok(()), |cache| cache.keep(&snapshot))).await;
+            let kept = kept.map_err(|error| error.to_string());
+            Outcome::Input(Box::new(Input::Persisted { mark, kept }))
+        });
     }
 
     fn job(&self, job: impl Future<Output = Outcome> + Send + 'static) {
@@ -325,6 +327,13 @@ impl Driver {
         self.job(async move { job.await.unwrap_or(Outcome::Nothing) });
         abort
     }
+}
+
+/// Disk work, off the task that keeps the connection alive.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn not_opened(link: LinkId, why: NotOpened) -> Outcome {

@@ -119,6 +119,11 @@ impl Hub {
         Ok(Self { base })
     }
 
+    /// Without anything that may differ between two ways to write the same address.
+    pub(crate) fn as_str(&self) -> &str {
+        self.base.as_str()
+    }
+
     pub(crate) fn is_tls(&self) -> bool {
         self.base.scheme() == "https"
     }

@@ -31,7 +31,7 @@ use self::{
     route::Route, wake::Wake, ws::Ws,
 };
 pub(crate) use self::{
-    held::Register,
+    held::{Refreshing, Register},
     io::{Bought, Command, HttpTrouble, Input, LinkId, Need, NoAccess, NotOpened, PollId, Refusal, WaiterId},
 };
 use crate::{

@@ -41,6 +41,7 @@ impl Persist {
         match (self.on, self.dirty, &self.writing) {
             (false, ..) | (true, false, None) => None,
             (true, false, Some((mark, _))) => Some(*mark),
+            // The write under way is one behind.
             (true, true, _) => Some(self.last + 1),
         }
     }
@@ -50,7 +51,7 @@ impl Machine {
     /// Starts a write if there is something to write and none is under way: the newest only, never a queue.
     pub(super) fn persist(&mut self, now: Now, out: &mut Vec<Command>) {
         let persist = &mut self.persist;
-        if !persist.on || !persist.dirty || persist.writing.is_some() {
+        if !persist.on || !persist.dirty || persist.writing.is_some() || self.held.cursor().is_none() {
             return;
         }
         persist.dirty = false;
@@ -60,7 +61,6 @@ impl Machine {
             mark: persist.last,
             snapshot: Box::new(Snapshot {
                 cursor: self.held.cursor(),
-                skew_ms: self.held.clock.skew_ms(now),
                 blocked_until: self.route.blocked_until(),
                 grants: self.held.iter().map(|(name, r)| (name.clone(), r.clone())).collect(),
                 clock: self.held.clock,

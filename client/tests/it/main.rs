@@ -8,6 +8,7 @@
     reason = "a test may panic, and has no readers but its own"
 )]
 
+mod cache;
 mod hub;
 mod poll;
 mod proxy;

@@ -1,0 +1,167 @@
+//! What survives a restart: one JSON file, mode 0600, replaced atomically.
+//!
+//! It holds the device's credential, and what the device holds of its grants. The credential is the delicate part: a
+//! device refresh token rotates, and presenting one that is older than the parent of the newest revokes the device.
+//! Hence a new one is on disk before it counts (until then the old one is presented again, which the hub allows), and
+//! purchases of several processes that share the file come one after the other.
+
+mod file;
+mod lock;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use lockstep_protocol::{Cursor, DeviceId, GrantName, Secret};
+
+use self::file::{Access, Credential, File};
+pub(crate) use self::lock::Lock;
+use crate::{
+    clock::{HubClock, Now, Unix},
+    files,
+    machine::{Bought, Register, Remembered},
+};
+
+/// What is worth keeping of the machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) clock: HubClock,
+    /// Until when WebSockets are taken to be blocked here.
+    pub(crate) blocked_until: Option<Unix>,
+    pub(crate) grants: Vec<(GrantName, Register)>,
+    pub(crate) taken: Now,
+}
+
+/// The cache file of one device at one hub. All methods block.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    device: DeviceId,
+    hub: String,
+    /// Which enrolment the file's credential descends from: the hash of the one that the program gave.
+    enrolment: String,
+}
+
+/// The device's credential as the file has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    /// The one to present.
+    pub(crate) refresh_token: Secret,
+    /// An access token that is still good.
+    pub(crate) access: Option<Bought>,
+}
+
+impl Cache {
+    /// `given`: the device refresh token that the program was set up with, if it was with one.
+    pub(crate) fn new(path: PathBuf, device: DeviceId, hub: String, given: Option<&Secret>) -> Self {
+        Self(Arc::new(Place {
+            path,
+            device,
+            hub,
+            enrolment: given.map_or_else(String::new, file::hash),
+        }))
+    }
+
+    /// What an earlier run left. A file that cannot be used is said to be so and replaced later.
+    pub(crate) fn load(&self, now: Now) -> Remembered {
+        let Some(state) = self.read().and_then(|file| file.state) else {
+            return Remembered::default();
+        };
+        match file::remembered(state, now) {
+            Ok(remembered) => remembered,
+            Err(why) => {
+                self.warn(&why);
+                Remembered::default()
+            }
+        }
+    }
+
+    /// The credential as it is on disk, if it descends from the one that the program was given.
+    pub(crate) fn credential(&self, now: Now) -> Option<Kept> {
+        let credential = self.read()?.credential?;
+        (credential.enrolment == self.0.enrolment).then(|| Kept {
+            refresh_token: credential.newest,
+            access: credential.access.and_then(|access| access.good(now)),
+        })
+    }
+
+    /// Keeps a purchase, before it is used.
+    pub(crate) fn keep_purchase(&self, newest: &Secret, access: &Bought, now: Now) -> io::Result<()> {
+        let mut file = self.read().unwrap_or_else(|| self.empty());
+        file.credential = Some(Credential {
+            enrolment: self.0.enrolment.clone(),
+            newest: newest.clone(),
+            access: Access::of(access, now),
+        });
+        self.write(&file)
+    }
+
+    /// Keeps what the device holds; the credential stays as it is on disk.
+    pub(crate) fn keep(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let _lock = self.lock()?;
+        let mut file = self.read().unwrap_or_else(|| self.empty());
+        file.state = Some(file::state(snapshot)?);
+        self.write(&file)
+    }
+
+    /// Only its holder may read in order to write.
+    pub(crate) fn lock(&self) -> io::Result<Lock> {
+        let mut name = self.0.path.clone().into_os_string();
+        name.push(".lock");
+        files::make_directory(self.directory())?;
+        Lock::take(Path::new(&name))
+    }
+
+    fn directory(&self) -> &Path {
+        files::parent(&self.0.path)
+    }
+
+    fn empty(&self) -> File {
+        File::new(self.0.device, self.0.hub.clone())
+    }
+
+    fn read(&self) -> Option<File> {
+        let text = match files::read(&self.0.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                self.warn(&error.to_string());
+                return None;
+            }
+        };
+        match File::parse(&text) {
+            Ok(file) if file.device == self.0.device && file.hub == self.0.hub => Some(file),
+            Ok(_) => {
+                self.warn("it belongs to another device or another hub");
+                None
+            }
+            Err(why) => {
+                self.warn(&why);
+                None
+            }
+        }
+    }
+
+    fn write(&self, file: &File) -> io::Result<()> {
+        files::replace(&self.0.path, &file.text()?)
+    }
+
+    fn warn(&self, why: &str) {
+        tracing::warn!(path = %self.0.path.display(), why, "the cache is not used, and will be replaced");
+    }
+
+    /// Whether the place is fit to hold a cache; better told at the start than at the first rotation.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        drop(self.lock()?);
+        match fs::symlink_metadata(&self.0.path) {
+            Ok(found) if found.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+            _ => Ok(()),
+        }
+    }
+}
