@@ -1,7 +1,7 @@
 //! Talks to a hub's admin API.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -11,7 +11,10 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{config::load, outcome::Outcome};
-use crate::{config::Config, error::chain};
+use crate::{
+    config::{Config, is_loopback},
+    error::chain,
+};
 
 /// Where a hub's admin API is unless it is told.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:8788";
@@ -66,7 +69,7 @@ impl AdminArgs {
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN)
             .redirect(reqwest::redirect::Policy::none());
-        if base.host_str().is_some_and(is_this_machine) {
+        if is_loopback(&base) {
             client = client.no_proxy();
         }
         Ok(Admin {
@@ -122,14 +125,6 @@ impl AdminArgs {
             .map_err(|error| Outcome::Unauthorized(format!("{}: {error}", file.display())))?;
         Ok(Secret::new(text.trim()))
     }
-}
-
-fn is_this_machine(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
 }
 
 impl Admin {

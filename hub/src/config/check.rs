@@ -7,11 +7,13 @@ use std::{
 
 use lockstep_engine::policy::Refresher;
 use lockstep_protocol::GrantName;
-use url::{Host, Url};
+use url::Url;
 
 use super::{
-    ClientAuth, ClusterUrl, Config, ConfigError, Place, ProviderSettings, StoreUrl, environment::Overlay, print,
-    value::key_text,
+    ClientAuth, ClusterUrl, Config, ConfigError, Place, ProviderSettings, StoreUrl,
+    environment::Overlay,
+    print,
+    value::{is_loopback, key_text},
 };
 
 /// Whether `name` may be the first part of a grant's name.
@@ -225,14 +227,5 @@ impl Rules<'_> {
             key,
             "a URL here may hold no fragment (RFC 6749 section 3.2)",
         );
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }

@@ -30,6 +30,7 @@ use crate::{
 };
 use environment::Overlay;
 use reader::{Document, Found};
+pub(crate) use value::is_loopback;
 
 /// All settings, valid.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::{
 
 use lockstep_protocol::Secret;
 use toml::de::DeValue;
-use url::Url;
+use url::{Host, Url};
 
 /// A setting as it was found, before it has a type.
 #[derive(Clone, Copy)]
@@ -98,6 +98,16 @@ fn article(word: &str) -> &'static str {
 /// A text as TOML writes it.
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// Whether a URL stays on this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 /// A name as a TOML key: bare if it can be.

@@ -8,8 +8,10 @@ mod reply;
 mod request;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unruly;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lockstep_engine::{grant::ProviderReply, policy::Policy};
 use lockstep_protocol::Secret;
@@ -17,7 +19,7 @@ use reqwest::Client;
 
 use crate::{
     clock,
-    config::{Config, ProviderSettings},
+    config::{Config, ProviderSettings, is_loopback},
     error::chain,
 };
 
@@ -156,23 +158,13 @@ fn client(name: &str, settings: &ProviderSettings) -> Result<Client, ProviderErr
         .pool_max_idle_per_host(0)
         .http1_only()
         .referer(false);
-    if is_loopback(settings) {
+    if is_loopback(&settings.token_endpoint) {
         // A proxy for the outside world is not meant for this machine's own servers.
         builder = builder.no_proxy();
     }
     builder.build().map_err(|error| ProviderError::Client {
         name: name.to_owned(),
         why: chain(&error),
-    })
-}
-
-fn is_loopback(settings: &ProviderSettings) -> bool {
-    settings.token_endpoint.host_str().is_some_and(|host| {
-        host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
     })
 }
 
