@@ -97,6 +97,11 @@ impl Hub {
         }
     }
 
+    /// What was seen of a device and is not written yet.
+    pub fn unwritten(&self, device: DeviceId) -> Option<Seen> {
+        self.uses.devices.lock().get(&device).copied()
+    }
+
     /// Writes what was seen of use.
     pub(super) async fn write_uses(&self) -> Result<(), StoreError> {
         let users = std::mem::take(&mut *self.uses.users.lock());

@@ -11,6 +11,7 @@ use super::{
     outcome::Outcome,
 };
 use crate::{
+    app,
     config::{ClusterUrl, Config, StoreUrl},
     telemetry::{logs, metrics},
 };
@@ -116,13 +117,4 @@ fn run(config: Config) -> Done {
         .build()
         .map_err(Outcome::failed)?;
     runtime.block_on(app::run(config)).map_err(Outcome::failed)
-}
-
-/// Stands in for `crate::app` until the hub is there.
-mod app {
-    use crate::config::Config;
-
-    pub(super) async fn run(_: Config) -> Result<(), &'static str> {
-        std::future::ready(Err("not built yet")).await
-    }
 }

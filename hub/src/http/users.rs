@@ -90,7 +90,7 @@ pub(super) async fn show(State(hub): State<Arc<Hub>>, OfUser(id): OfUser) -> Res
         grants: grants.collect(),
         devices: devices
             .into_iter()
-            .map(|device| device_view(device, &live, &inner, now))
+            .map(|device| device_view(with_unwritten(&hub, device), &live, &inner, now))
             .collect(),
     }))
 }
@@ -127,6 +127,18 @@ fn live(inner: &Inner, now: Now) -> BTreeMap<DeviceId, (Transport, Seq)> {
         live.insert(session.device, (Transport::Ws, session.acked()));
     }
     live
+}
+
+/// What was seen of a device is written lazily; an operator is shown all of it.
+fn with_unwritten(hub: &Hub, device: Device) -> Device {
+    let Some(seen) = hub.unwritten(device.id) else {
+        return device;
+    };
+    Device {
+        last_seen: device.last_seen.max(Some(seen.at)),
+        acked: device.acked.max(seen.acked),
+        ..device
+    }
 }
 
 fn device_view(device: Device, live: &BTreeMap<DeviceId, (Transport, Seq)>, inner: &Inner, now: Now) -> DeviceView {
