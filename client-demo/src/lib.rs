@@ -2,10 +2,12 @@
 //!
 //! - [`authserver`]: a strict, rotating authorization server with faults on demand
 //! - [`storm`]: N devices whose token expires together, without a hub and with it
+//! - [`bench`]: what the hub costs, beside a floor
 //! - [`hub`]: the hub as a child process
 //! - [`term`]: words on a terminal
 
 pub mod authserver;
+pub mod bench;
 pub mod cli;
 pub mod hub;
 pub mod storm;

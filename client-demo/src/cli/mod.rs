@@ -1,11 +1,13 @@
 //! The command line.
 
 mod authserver;
+mod bench;
 mod storm;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 /// Reproduces the multi-device refresh storm, and cures it.
 #[derive(Debug, Parser)]
@@ -21,14 +23,16 @@ enum Command {
     Authserver(authserver::Args),
     /// The storm, before and after: N devices on one grant, first without a hub, then with it
     Storm(storm::Args),
+    /// Measures the hub beside a floor of the same run
+    Bench(bench::Args),
+    /// The floor of the bench: a bare WebSocket server
+    #[command(hide = true)]
+    BenchFloor,
 }
 
 /// Runs a parsed command line.
 pub fn run(cli: Cli) -> ExitCode {
-    let outcome = tokio::runtime::Runtime::new()
-        .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
-    match outcome {
+    match dispatch(cli.command) {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("client-demo: {failure}");
@@ -49,12 +53,21 @@ enum Failure {
     /// The storm could not be shown.
     #[error(transparent)]
     Storm(#[from] crate::storm::StormError),
+    /// The bench could not be run.
+    #[error(transparent)]
+    Bench(#[from] crate::bench::BenchError),
 }
 
-async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    // The bench measures on threads that it pins by itself, and its floor has one thread.
     match command {
-        Command::Authserver(args) => authserver::run(args).await,
-        Command::Storm(args) => storm::run(args).await,
+        Command::Authserver(args) => Runtime::new()?.block_on(authserver::run(args)),
+        Command::Storm(args) => Runtime::new()?.block_on(storm::run(args)),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchFloor => Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(bench::floor()),
     }
 }
 
