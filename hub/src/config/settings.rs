@@ -240,7 +240,7 @@ section! {
         /// Share of redeems that end in a conflict, above which an alert starts.
         pub conflict_rate: f64 = default(0.05);
         /// The fewest redeems in the window from which a share is taken.
-        pub conflict_rate_min_redeems: u32 = default(20);
+        pub conflict_rate_min_redeems: u32 = default(1);
         /// The window of the conflict rate.
         pub conflict_rate_window: Duration = default(seconds(300));
         /// Waits for a lease that timed out in one minute, above which an alert starts; it escalates at twice and at

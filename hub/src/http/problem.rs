@@ -119,3 +119,59 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn shown(problem: Problem) -> (Response<()>, wire::Problem) {
+        let (parts, body) = problem.into_response().into_parts();
+        let bytes = to_bytes(body, 4096).await.expect("a body");
+        let document = serde_json::from_slice(&bytes).expect("a problem document");
+        (Response::from_parts(parts, ()), document)
+    }
+
+    #[tokio::test]
+    async fn a_problem_is_a_problem_document() {
+        let (response, document) = shown(Problem::new(Code::UnknownGrant, "no such grant")).await;
+        assert_eq!(response.status(), 404);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert!(!response.headers().contains_key("retry-after"));
+        assert_eq!((document.status, document.code), (404, Code::UnknownGrant));
+        assert_eq!(document.detail, "no such grant");
+    }
+
+    #[tokio::test]
+    async fn when_to_ask_again_is_told_in_both_places() {
+        let at = clock::unix() + Duration::from_millis(2500);
+        let (response, document) = shown(Problem::new(Code::RateLimited, "too soon").retry_at(Some(at))).await;
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "3");
+        assert_eq!(document.retry_at, Some(at.seconds_up()));
+    }
+
+    #[tokio::test]
+    async fn a_time_that_has_passed_is_no_invitation_to_spin() {
+        let (response, _) = shown(Problem::new(Code::Unavailable, "busy").retry_at(Some(Unix(0)))).await;
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+
+    /// Design section 5: "when they cannot: 409, 404, 429 or 503".
+    #[test]
+    fn every_code_has_the_status_of_the_protocol_page() {
+        let statuses = Code::ALL.map(|code| shows_as(code).0.as_u16());
+        assert_eq!(statuses, [400, 404, 409, 409, 429, 409, 409, 503, 413, 401]);
+    }
+
+    #[test]
+    fn what_a_store_says_is_not_for_clients() {
+        let problem = Problem::from(StoreError::Refused("postgres://user:pass@db refused".into()));
+        assert_eq!(problem.code, Code::Unavailable);
+        assert!(!problem.detail.contains("postgres"), "{}", problem.detail);
+    }
+}

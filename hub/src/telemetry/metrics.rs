@@ -263,3 +263,22 @@ pub fn store_available(available: bool) {
 pub fn cluster_available(available: bool) {
     gauge!(CLUSTER_AVAILABLE).set(f64::from(u8::from(available)));
 }
+
+/// Shares of redeems in the alerts' window.
+pub(super) fn ratios(success: f64, conflict: f64) {
+    gauge!(REFRESH_SUCCESS_RATIO).set(success);
+    gauge!(CONFLICT_RATIO).set(conflict);
+}
+
+/// An alert began, rose or ended.
+pub(super) fn alert(alert: &'static str, level: u8) {
+    gauge!(ALERT_ACTIVE, "alert" => alert).set(f64::from(level));
+    if level > 0 {
+        counter!(ALERTS, "alert" => alert).increment(1);
+    }
+}
+
+/// The webhook did not take an alert.
+pub(super) fn webhook_failed() {
+    counter!(WEBHOOKS_FAILED).increment(1);
+}

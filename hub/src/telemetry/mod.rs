@@ -5,5 +5,7 @@ pub mod logs;
 pub mod metrics;
 mod note;
 mod process;
+#[cfg(test)]
+mod tests;
 
 pub use note::note;

@@ -18,7 +18,7 @@ fn count(provider: &str, note: &Note) {
     match note {
         Note::Claimed { .. } => one(names::CLAIMS),
         Note::Redeemed { outcome, took, .. } => {
-            alert::redeemed(outcome);
+            alert::redeemed(provider, outcome);
             counter!(names::REDEEMS, "provider" => provider.to_owned(), "outcome" => *outcome).increment(1);
             histogram!(names::REDEEM_SECONDS, "provider" => provider.to_owned()).record(took.as_secs_f64());
         }
@@ -35,7 +35,7 @@ fn count(provider: &str, note: &Note) {
         Note::Suspect { .. } => one(names::SUSPECT),
         Note::ReauthRequired { .. } => one(names::REAUTH_REQUIRED),
         Note::Misconfigured { .. } => {
-            alert::misconfigured();
+            alert::misconfigured(provider);
             one(names::MISCONFIGURED);
         }
         Note::Limited { .. } => one(names::LIMITED),
