@@ -19,8 +19,17 @@ pub use calls::NoAnswer;
 pub use start::{StartError, run};
 
 use crate::{
-    cluster::Bus, config::Config, http::AdminToken, identity::Identity, provider::Providers, shell::Timers,
-    spool::Spool, store::Store, transport::doors::Doors, user::Registry, vault::Vault,
+    cluster::{Bus, Lock},
+    config::Config,
+    http::AdminToken,
+    identity::Identity,
+    provider::Providers,
+    shell::Timers,
+    spool::Spool,
+    store::Store,
+    transport::doors::Doors,
+    user::Registry,
+    vault::Vault,
 };
 
 use people::Uses;
@@ -41,6 +50,8 @@ pub struct Hub {
     pub providers: Providers,
     /// The other nodes.
     pub bus: Box<dyn Bus>,
+    /// What keeps this node's redeemers apart from other nodes'.
+    pub lock: Box<dyn Lock>,
     /// This node, this run.
     pub me: Holder,
     /// The resident users.

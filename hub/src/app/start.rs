@@ -13,12 +13,13 @@ use std::{
 use lockstep_engine::{grant::Input, record::Holder};
 use lockstep_protocol::{Close, Epoch};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Hub, people::Uses, stop, sweep};
 use crate::{
-    cluster::Local,
+    clock,
+    cluster::{self, Cluster, Fact, Heard},
     config::{Config, StoreUrl},
     http::{self, AdminToken},
     identity::{Identity, IdentityError},
@@ -47,6 +48,9 @@ pub enum StartError {
     /// Device identity.
     #[error("identity: {0}")]
     Identity(#[from] IdentityError),
+    /// The other nodes.
+    #[error("cluster: {0}")]
+    Cluster(String),
     /// A provider.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -67,6 +71,7 @@ fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
 
 /// What was opened before the hub itself can be put together.
 struct Ground {
+    cluster: Cluster,
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
     spool: Spool,
@@ -88,8 +93,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let private = bind(config.server.admin_listen).await?;
     let listening = public.local_addr().map_err(io("listen"))?;
     let admin = private.local_addr().map_err(io("admin_listen"))?;
-    let hub = assemble(config, ground, listening).await?;
+    let (hub, heard) = assemble(config, ground, listening).await?;
+    hub.set_clock().await;
     hub.bear_witness().await;
+    tokio::spawn(cluster::listen(Arc::clone(&hub), heard));
     open(&hub, public, private);
     land_spool(&hub).await;
     announce(listening, admin).map_err(io("stdout"))?;
@@ -129,7 +136,9 @@ async fn lay(config: &Config) -> Result<Ground, StartError> {
         None => node_name(&config.store.spool)?,
     };
     let incarnation = store.start_node(&node).await?;
+    let cluster = cluster::join(&config.cluster.url, &node).map_err(StartError::Cluster)?;
     Ok(Ground {
+        cluster,
         store,
         vault,
         spool,
@@ -194,8 +203,13 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     socket.listen(4096).map_err(io(what()))
 }
 
-async fn assemble(config: Arc<Config>, ground: Ground, listening: SocketAddr) -> Result<Arc<Hub>, StartError> {
+async fn assemble(
+    config: Arc<Config>,
+    ground: Ground,
+    listening: SocketAddr,
+) -> Result<(Arc<Hub>, mpsc::Receiver<Heard>), StartError> {
     let Ground {
+        cluster,
         store,
         vault,
         spool,
@@ -208,7 +222,8 @@ async fn assemble(config: Arc<Config>, ground: Ground, listening: SocketAddr) ->
     let token_file = &config.server.admin_token_file;
     let hub = Arc::new(Hub {
         providers: Providers::new(&config)?,
-        bus: Box::new(Local),
+        bus: cluster.bus,
+        lock: cluster.lock,
         users: Registry::default(),
         timers: Timers::default(),
         tasks: TaskTracker::new(),
@@ -227,11 +242,16 @@ async fn assemble(config: Arc<Config>, ground: Ground, listening: SocketAddr) ->
     });
     let weak = Arc::downgrade(&hub);
     hub.identity.on_revoked(Box::new(move |user, device| {
-        if let Some(user) = weak.upgrade().and_then(|hub| hub.users.resident(&user)) {
+        let Some(hub) = weak.upgrade() else { return };
+        hub.bus.tell(Fact::Revoked {
+            device,
+            at: clock::unix(),
+        });
+        if let Some(user) = hub.users.resident(&user) {
             user.close_device(device, Close::Revoked);
         }
     }));
-    Ok(hub)
+    Ok((hub, cluster.heard))
 }
 
 fn open(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) {

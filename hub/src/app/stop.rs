@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::Hub;
-use crate::{session::Session, transport::text};
+use crate::{cluster::Fact, session::Session, transport::text};
 
 /// How often to look whether the last session has left.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -27,6 +27,7 @@ pub(super) async fn wait(hub: &Arc<Hub>) {
     let drain = hub.config.server.drain;
     tracing::info!(?drain, sessions = sessions(hub).len(), "going away");
     hub.leaving.cancel();
+    hub.bus.tell(Fact::Leaving);
     let deadline = Instant::now() + drain;
     send_off(hub, drain);
     while Instant::now() < deadline && !sessions(hub).is_empty() {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Hub;
-use crate::telemetry;
+use crate::{clock, config::StoreUrl, telemetry};
 
 /// How often use is written, so that the scheduler knows of it.
 const USES_EVERY: Duration = Duration::from_secs(1);
@@ -13,11 +13,18 @@ const CONNECTED_EVERY: u32 = 30;
 const EVICT_EVERY: u32 = 10;
 /// How often the witness is written.
 const WITNESS_EVERY: u32 = 5;
+/// How often to look for what no fact told, when other nodes share the store.
+const LOOK_EVERY: u32 = 2;
+/// How often to measure how far the store's clock is from this node's.
+const CLOCK_EVERY: u32 = 30;
+/// How many users are asked for at once.
+const BATCH: usize = 1000;
 
 /// Does what is done now and then, until the hub stops.
 pub(super) async fn run(hub: Arc<Hub>) {
     let mut every = tokio::time::interval(USES_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let is_shared = matches!(hub.config.store.url, StoreUrl::Postgres(_));
     for round in 0_u32.. {
         every.tick().await;
         if round % CONNECTED_EVERY == 0 {
@@ -25,6 +32,12 @@ pub(super) async fn run(hub: Arc<Hub>) {
         }
         if let Err(error) = hub.write_uses().await {
             tracing::warn!(%error, "use of grants and devices could not be written");
+        }
+        if is_shared && round % LOOK_EVERY == 0 {
+            hub.look_at_all().await;
+        }
+        if is_shared && round % CLOCK_EVERY == 0 {
+            hub.set_clock().await;
         }
         if round % EVICT_EVERY == 0 {
             let evicted = hub.evict();
@@ -39,6 +52,40 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 impl Hub {
+    /// Looks whether anything that is connected here has moved elsewhere, and who was revoked.
+    pub async fn look_at_all(self: &Arc<Self>) {
+        let mut users = self.users.all();
+        users.retain(|user| user.loaded.initialized());
+        for some in users.chunks(BATCH) {
+            let ids: Vec<_> = some.iter().map(|user| user.id.clone()).collect();
+            let seqs = match self.store.seqs(&ids).await {
+                Ok(seqs) => seqs,
+                Err(error) => {
+                    tracing::warn!(%error, "what other nodes committed cannot be found now");
+                    return;
+                }
+            };
+            for (id, seq) in seqs {
+                if let Some(user) = self.users.resident(&id)
+                    && user.board().seq < seq
+                {
+                    self.reload(&user);
+                }
+            }
+        }
+        if let Err(error) = self.identity.reload_revocations().await {
+            tracing::warn!(%error, "who was revoked on other nodes cannot be found now");
+        }
+    }
+
+    /// Keeps this node's clock in step with the store's, so that a skewed node misjudges nothing.
+    pub(super) async fn set_clock(&self) {
+        let before = clock::now();
+        if let Ok(theirs) = self.store.clock().await {
+            clock::follow(theirs, before, clock::now());
+        }
+    }
+
     /// Writes down outside the store how far the store has come, so that one that went back in time is noticed.
     pub(super) async fn bear_witness(&self) {
         let mark = match self.store.mark().await {

@@ -43,6 +43,7 @@ pub(super) async fn readyz(State(hub): State<Arc<Hub>>) -> Response {
     let detail = json!({
         "ready": ready,
         "leaving": leaving,
+        "cluster": if hub.bus.is_up() { "ok" } else { "degraded: changes on other nodes are found by the sweep" },
         "store": store.err().unwrap_or_else(|| "ok".into()),
         "sessions": hub.doors.inside(),
     });

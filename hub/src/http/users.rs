@@ -161,12 +161,11 @@ fn device_view(device: Device, live: &BTreeMap<DeviceId, (Transport, Seq)>, inne
 
 /// `DELETE`: the grants become tombstones, the devices are revoked, the sessions end.
 pub(super) async fn forget(State(hub): State<Arc<Hub>>, OfUser(id): OfUser) -> Result<StatusCode, Problem> {
-    let Some(_revoked) = hub.store.delete_user(&id, clock::unix()).await? else {
+    let at = clock::unix();
+    let Some(revoked) = hub.store.delete_user(&id, at).await? else {
         return Err(unknown());
     };
-    if let Err(error) = hub.identity.reload_revocations().await {
-        tracing::warn!(user = %id, %error, "the sweep will learn who was revoked");
-    }
+    hub.identity.revoked_with_user(&id, &revoked, at);
     if let Some(user) = hub.users.resident(&id) {
         end(&hub, &user);
     }

@@ -20,6 +20,7 @@ use super::{Session, live::Live, requests};
 use crate::{
     app::Hub,
     clock,
+    cluster::Fact,
     identity::{Denied, Principal},
     transport::{
         socket::{Ended, Received, Socket},
@@ -58,6 +59,12 @@ pub async fn greet(hub: &Arc<Hub>, socket: &mut Socket) -> Result<Live, Ended> {
         return Err(Ended::Gone);
     }
     hub.arrived(&user, principal.device);
+    hub.bus.tell(Fact::Arrived {
+        user: principal.user,
+        device: principal.device,
+        session: session.id,
+        at: session.began,
+    });
     Ok(Live::new(Arc::clone(hub), user, session))
 }
 
@@ -104,6 +111,7 @@ fn session(socket: &Socket, principal: &Principal, hello: &Hello) -> Session {
     let session = Session {
         id: SessionId(Uuid::new_v4()),
         device: principal.device,
+        began: clock::unix(),
         redeemer: principal.redeemer,
         priority: hello
             .priority

@@ -12,7 +12,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use lockstep_engine::time::Mono;
+use lockstep_engine::time::{Mono, Unix};
 use lockstep_protocol::{DeviceId, HubFrame, Seq, SessionId, encode, frame::PresenceState};
 
 use crate::transport::{
@@ -29,6 +29,8 @@ pub struct Session {
     pub id: SessionId,
     /// Whose connection.
     pub device: DeviceId,
+    /// When it began, by the store's clock.
+    pub began: Unix,
     /// Whether it may redeem.
     pub redeemer: bool,
     /// Its weight in elections.

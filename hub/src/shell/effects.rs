@@ -22,6 +22,8 @@ use crate::{
 /// How long a redeem may wait in line at its provider's limiter before its machine is told to come back.
 const PERMIT_WAIT: Duration = Duration::from_secs(5);
 
+/// "Busy" at the lock delays a claim by this much at most: the claim in the store decides.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How long to wait before asking again when the spool has no room.
 const SPOOL_WAIT: Duration = Duration::from_secs(5);
 
@@ -53,16 +55,25 @@ impl Scene {
         Some(match command {
             Command::Load => Input::Read(self.load().await),
             Command::AskPermit => Input::Permit(self.permit().await),
-            Command::Claim { .. } => self.claim(command).await?,
-            Command::Renew { lease, ttl } => Input::Renewed {
-                lease,
-                held: self
+            Command::Claim { lease, ttl, .. } => {
+                self.hub
+                    .lock
+                    .take(&self.user.id, &self.grant, lease, ttl, LOCK_WAIT)
+                    .await;
+                self.claim(command).await?
+            }
+            Command::Renew { lease, ttl } => {
+                let renewed = self
                     .hub
                     .store
                     .renew(&self.user.id, &self.grant, lease, millis(ttl))
-                    .await
-                    .map_err(Trouble::from),
-            },
+                    .await;
+                self.hub.lock.renew(&self.user.id, &self.grant, lease, ttl).await;
+                Input::Renewed {
+                    lease,
+                    held: renewed.map_err(Trouble::from),
+                }
+            }
             Command::HandOut { lease, device } => Input::HandedOut {
                 lease,
                 held: self
@@ -79,6 +90,7 @@ impl Scene {
             Command::Commit(request) => {
                 let lease = request.lease;
                 let answer = self.commit(*request).await;
+                self.unlock(lease, !matches!(answer, CommitAnswer::Trouble(_))).await;
                 Input::Committed { lease, answer }
             }
             Command::KeepAlternate { tokens, from_version } => {
@@ -108,6 +120,13 @@ impl Scene {
             // Carried out under the lock.
             _ => return None,
         })
+    }
+
+    /// Gives the lock back once its claim has ended.
+    async fn unlock(&self, lease: Option<LeaseId>, ended: bool) {
+        if let Some(lease) = lease.filter(|_| ended) {
+            self.hub.lock.release(&self.user.id, &self.grant, lease).await;
+        }
     }
 
     fn open(&self, row: Option<StoredGrant>) -> Result<Option<Box<GrantRecord>>, Trouble> {
@@ -174,6 +193,8 @@ impl Scene {
             Ok(Claimed::Gone) => ClaimAnswer::Gone,
             Err(error) => ClaimAnswer::Trouble(error.into()),
         };
+        self.unlock(Some(lease), matches!(answer, ClaimAnswer::Lost(_) | ClaimAnswer::Gone))
+            .await;
         Some(Input::Claimed { lease, answer })
     }
 
@@ -281,6 +302,7 @@ impl Scene {
             verdict: *verdict,
         };
         let settled = self.hub.store.settle(row).await.map_err(Trouble::from);
+        self.unlock(Some(lease), settled.is_ok()).await;
         Some(Input::Settled {
             lease,
             answer: settled.and_then(|row| self.open(row)),

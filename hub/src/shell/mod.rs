@@ -25,7 +25,9 @@ pub use timers::Timers;
 
 use crate::{
     app::Hub,
-    clock, config, telemetry,
+    clock,
+    cluster::Fact,
+    config, telemetry,
     transport::text,
     user::{Inner, Shown, Slot, User, Waiter},
 };
@@ -64,7 +66,10 @@ impl Hub {
         }
         if after.moved {
             user.fan_out(now.mono);
-            self.bus.moved(&user.id, user.board().seq);
+            self.bus.tell(Fact::Moved {
+                user: user.id.clone(),
+                seq: user.board().seq,
+            });
         }
         for word in &after.announce {
             user.announce(word);
@@ -84,7 +89,10 @@ impl Hub {
             self.reload(user);
         }
         if after.wanted {
-            self.bus.wanted(&user.id, grant);
+            self.bus.tell(Fact::Wanted {
+                user: user.id.clone(),
+                grant: grant.clone(),
+            });
         }
         if let Some(at) = after.arm {
             self.timers.arm(at, user.id.clone(), grant.clone());
