@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use lockstep_protocol::{Code, DeviceId};
+use lockstep_protocol::{Code, DeviceId, LeaseId};
 
 use super::{
     Ask, Asker, Cx, Grant, Input, Note, Reply, WaiterId,
+    broken::Broken,
     plan::{Next, View},
     read::unknown_grant,
     schedule::Timer,
@@ -13,6 +14,7 @@ use super::{
     waiters::Waiter,
 };
 use crate::{
+    policy::Refresher,
     record::{GrantRecord, Health},
     time::{Now, Unix},
 };
@@ -35,12 +37,13 @@ impl Grant {
         match ask.rejected {
             // Not evidence: the store knows better, or went back in time.
             Some(rejected) if rejected > newest => {
-                return match self.read_again_for(Input::Ask(ask.clone())) {
+                return match self.read_again_for(Input::Ask(ask)) {
                     None => {}
                     Some(_) => self.reply(ask.waiter, Reply::Done(newest)),
                 };
             }
             Some(rejected) if rejected < newest && usable => return self.reply(ask.waiter, Reply::Done(newest)),
+            _ if ask.by == Asker::Node && self.policy.refresher == Refresher::Hub => return,
             None if ask.by == Asker::Scheduler && record.due_at.is_none_or(|at| at > cx.now.unix) => {
                 return self.reply(ask.waiter, Reply::Done(newest));
             }
@@ -79,6 +82,8 @@ impl Grant {
 
     fn enlist(&mut self, ask: &Ask, cx: &mut Cx<'_>) {
         let newest = self.newest();
+        let is_wanted = self.wanted.is_some() || !self.waiters.is_empty();
+        self.for_other_node = ask.by == Asker::Node && (self.for_other_node || !is_wanted);
         let Some(id) = ask.waiter else {
             self.wanted = Some(newest);
             return;
@@ -142,7 +147,7 @@ impl Grant {
 
     /// Does what there is to do, for those who wait or because a claim is to be judged.
     pub(super) fn pursue(&mut self, cx: &mut Cx<'_>) {
-        if self.is_busy() {
+        if self.is_busy(cx) {
             return;
         }
         let Some(record) = self.record() else {
@@ -165,15 +170,15 @@ impl Grant {
         match next {
             Next::Gone => self.rest(&unknown_grant()),
             Next::LogIn => self.rest(&log_in(reason)),
-            Next::Blocked { until } => self.await_lapse(until, cx),
+            Next::Blocked { lease, until } => self.await_lapse(lease, until, cx),
             Next::Redeem { purpose, .. } => self.launch(purpose, cx),
             Next::Later { case, at } => {
                 let reason = reason.unwrap_or_else(|| "the provider is unavailable".to_owned());
-                self.stand_still(case, &Reply::failed_until(Code::Unavailable, reason, at), cx);
+                self.stand_still(&case, &Reply::failed_until(Code::Unavailable, reason, at), cx);
             }
             Next::NoRefreshToken { case } => {
                 let reply = Reply::failed(Code::ReauthRequired, "the grant has no refresh token");
-                self.stand_still(case, &reply, cx);
+                self.stand_still(&case, &reply, cx);
             }
             Next::Serve { case } => self.serve(case, cx),
             Next::AwaitLate { case, until } => self.await_late(case, until, cx),
@@ -182,7 +187,13 @@ impl Grant {
     }
 
     /// Whether something is under way whose end decides what comes next.
-    fn is_busy(&self) -> bool {
+    fn is_busy(&mut self, cx: &Cx<'_>) -> bool {
+        if self.is_kept_waiting() {
+            let at = cx.now.unix + SHORT_WAIT;
+            let reply = "a result waits for the store to take commits again";
+            self.rest(&Reply::failed_until(Code::Unavailable, reply, at));
+        }
+
         let landing = !self.landings.is_empty() || !self.deletes.is_empty() || !self.logins.is_idle();
         landing || self.flight.is_some() || self.reads.is_pending()
     }
@@ -195,6 +206,8 @@ impl Grant {
             now: now.unix,
             ended: self.ended.as_ref(),
             dead: self.evidence.dead,
+            outwaited: self.brakes.outwaited(now.mono),
+            broken: self.broken(),
             insist: self.waiters.has_operator() && !self.brakes.must_obey(now.mono),
         }
     }
@@ -202,13 +215,17 @@ impl Grant {
     /// Nothing is to be done: tells those who wait.
     pub(super) fn rest(&mut self, reply: &Reply) {
         self.wanted = None;
+        if self.is_broken(Broken::ForgetWaiters) {
+            let _ = self.waiters.all();
+        }
         self.fail_waiters(reply);
     }
 
-    fn await_lapse(&mut self, until: Unix, cx: &mut Cx<'_>) {
+    fn await_lapse(&mut self, lease: LeaseId, until: Unix, cx: &mut Cx<'_>) {
         self.wanted = self.wanted.or(self.record().map(|record| record.version));
-        let span = until.since(cx.now.unix) + LAPSE_MARGIN;
-        self.timers.set(Timer::Lapse, cx.now.mono + span);
+        let by_clock = cx.now.mono + until.since(cx.now.unix) + LAPSE_MARGIN;
+        let by_waiting = self.brakes.blocked_by(lease, until, cx.now.mono);
+        self.timers.set(Timer::Lapse, by_clock.min(by_waiting));
     }
 
     fn await_late(&mut self, case: super::plan::Case, until: Unix, cx: &mut Cx<'_>) {

@@ -66,8 +66,11 @@ pub enum Command {
     },
     /// Commit a token set → [`super::Input::Committed`].
     Commit(Box<CommitRequest>),
-    /// Keep the result of a second successful redeem, sealed, as the alternate of the current version. No answer.
+    /// Keep the result of a second successful redeem, sealed, as the alternate of the current version, unless there is one
+    /// → [`super::Input::AlternateKept`].
     KeepAlternate {
+        /// The lease of that redeem.
+        lease: LeaseId,
         /// What the provider answered.
         tokens: Box<TokenSet>,
         /// The version that was redeemed twice; kept only while its successor is current.

@@ -66,6 +66,13 @@ pub enum Input {
         /// What came of it.
         answer: CommitAnswer,
     },
+    /// The answer to [`super::Command::KeepAlternate`].
+    AlternateKept {
+        /// The lease.
+        lease: LeaseId,
+        /// Whether the store did as told; that the version moved, or that there is an alternate, is no trouble.
+        answer: Result<(), Trouble>,
+    },
     /// The answer to [`super::Command::Spool`].
     Spooled {
         /// The lease.
@@ -159,7 +166,7 @@ pub enum Input {
 }
 
 /// Somebody wants a newer version.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Ask {
     /// Who waits for the answer; none: nobody does.
     pub waiter: Option<WaiterId>,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use lockstep_protocol::{Code, LeaseId, Secret, Version, frame::Cause};
 
 use super::{
-    Command, CommitAnswer, CommitRequest, Cx, Grant, Note, Reply, Trouble, WaiterId, due::due_at, outcome::Issued,
-    schedule::Timer,
+    Command, CommitAnswer, CommitRequest, Cx, Grant, Note, Reply, Trouble, WaiterId, broken::Broken, due::due_at,
+    outcome::Issued, schedule::Timer,
 };
 use crate::{
     record::{GrantRecord, Health, TokenSet},
@@ -15,6 +15,7 @@ use crate::{
 
 /// A result on its way into the store.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Landing {
     pub(super) lease: LeaseId,
     pub(super) from: Version,
@@ -45,6 +46,8 @@ pub(super) enum Stage {
     Committing,
     /// The commit's answer was lost; the record is read again.
     Reading,
+    /// It is the second of two results, and is being kept as the alternate.
+    Keeping,
     /// The store could not; to be tried again.
     Waiting,
 }
@@ -111,10 +114,22 @@ impl Grant {
     pub(super) fn land(&mut self, landing: Landing, cx: &mut Cx<'_>) {
         let current = |record: &GrantRecord| record.version == landing.from && record.health != Health::Deleted;
         if self.record().is_some_and(current) {
+            if self.is_broken(Broken::PushBeforeCommit) {
+                self.push_early(&landing);
+            }
             self.commit(&landing, cx);
             self.landings.push(landing);
         } else {
             self.superseded(landing);
+        }
+    }
+
+    fn push_early(&mut self, landing: &Landing) {
+        if let Some(mut record) = self.known.record.clone() {
+            record.version = record.version.next();
+            record.seq = record.seq.next();
+            record.tokens = Some(landing.tokens.clone());
+            self.order(Command::Push(record));
         }
     }
 
@@ -158,6 +173,14 @@ impl Grant {
                 let landing = self.landings.swap_remove(index);
                 self.superseded(landing);
             }
+            CommitAnswer::Trouble(Trouble::Unknown(_)) if self.is_broken(Broken::DropUnknown) => {
+                self.landings.swap_remove(index);
+                self.end_flight();
+            }
+            CommitAnswer::Trouble(Trouble::Refused(_)) if self.is_broken(Broken::DropRefused) => {
+                self.landings.swap_remove(index);
+                self.end_flight();
+            }
             CommitAnswer::Trouble(Trouble::Unknown(_)) => {
                 self.landings[index].stage = Stage::Reading;
                 self.load();
@@ -197,13 +220,42 @@ impl Grant {
             let news = record.tokens.as_ref().is_some_and(is_other) && landing.tokens.refresh_token.is_some();
             known && follows && news && record.health != Health::Deleted
         };
-        if record.is_some_and(rival) {
-            self.order(Command::KeepAlternate {
-                tokens: Box::new(landing.tokens),
-                from_version: landing.from,
-            });
-            self.note(Note::KeptAlternate);
+        if record.is_some_and(rival) && !self.is_broken(Broken::DropSecond) {
+            return self.keep_alternate(landing);
         }
+        self.dismiss(landing);
+    }
+
+    fn keep_alternate(&mut self, mut landing: Landing) {
+        landing.stage = Stage::Keeping;
+        self.order(Command::KeepAlternate {
+            lease: landing.lease,
+            tokens: Box::new(landing.tokens.clone()),
+            from_version: landing.from,
+        });
+        self.landings.push(landing);
+    }
+
+    pub(super) fn on_alternate_kept(&mut self, lease: LeaseId, answer: &Result<(), Trouble>, cx: &mut Cx<'_>) {
+        let keeps = |landing: &Landing| landing.lease == lease && landing.stage == Stage::Keeping;
+        let Some(index) = self.landings.iter().position(keeps) else {
+            return;
+        };
+        if answer.is_err() {
+            return self.keep(index, cx);
+        }
+        let landing = self.landings.swap_remove(index);
+        self.note(Note::KeptAlternate);
+        self.dismiss(landing);
+    }
+
+    /// Whether a result waits for the store to take it.
+    pub(super) fn is_kept_waiting(&self) -> bool {
+        self.landings.iter().any(|landing| landing.stage == Stage::Waiting)
+    }
+
+    /// It is of no use: tells those who published it.
+    fn dismiss(&mut self, landing: Landing) {
         for waiter in landing.publishers {
             self.answer(waiter, Reply::failed(Code::Superseded, "a newer version is committed"));
         }
@@ -251,21 +303,19 @@ impl Grant {
 
     /// Tries all that wait again.
     pub(super) fn land_again(&mut self, cx: &mut Cx<'_>) {
-        let mut landings = std::mem::take(&mut self.landings);
-        for landing in landings.iter_mut().filter(|landing| landing.stage == Stage::Waiting) {
-            landing.stage = Stage::Committing;
-            self.commit(landing, cx);
-        }
-        self.landings = landings;
+        self.land_those(Stage::Waiting, cx);
     }
 
     /// Judges the commits whose answer was lost.
     pub(super) fn landings_after_reading(&mut self, cx: &mut Cx<'_>) {
-        let (lost, rest) = std::mem::take(&mut self.landings)
-            .into_iter()
-            .partition(|landing| landing.stage == Stage::Reading);
+        self.land_those(Stage::Reading, cx);
+    }
+
+    fn land_those(&mut self, stage: Stage, cx: &mut Cx<'_>) {
+        let all = std::mem::take(&mut self.landings);
+        let (those, rest) = all.into_iter().partition(|landing| landing.stage == stage);
         self.landings = rest;
-        for mut landing in lost {
+        for mut landing in those {
             landing.stage = Stage::Committing;
             self.land(landing, cx);
         }

@@ -4,6 +4,8 @@ use lockstep_protocol::{Code, DeviceId, LeaseId, Version, frame::PublishedToken}
 
 use super::{
     Command, Cx, Grant, Input, Reply, WaiterId,
+    broken::Broken,
+    flight,
     landing::{Landing, MOST_LANDINGS, Spool, Stage},
     outcome::{Issued, seconds_of_life, token_type},
     read::unknown_grant,
@@ -12,44 +14,66 @@ use crate::record::{Health, TokenSet};
 
 impl Grant {
     pub(super) fn on_publish(&mut self, publish: Publish, cx: &mut Cx<'_>) {
-        let Publish {
-            waiter, lease, from, ..
-        } = publish;
+        let (waiter, lease, from) = (publish.waiter, publish.lease, publish.from);
+        if let Some(landing) = self.landings.iter_mut().find(|landing| landing.lease == lease) {
+            return landing.publishers.push(waiter);
+        }
         let Some(record) = self.record() else {
             return self.answer(waiter, unknown_grant());
         };
+        let version = record.version;
         if record.health == Health::Deleted {
             return self.answer(waiter, Reply::failed(Code::Superseded, "the grant was deleted"));
         }
-        let version = record.version;
-        let current = version == from && record.leases.contains(&lease);
-        let former = version == from.next() && record.former_leases.contains(&lease);
         if version == from.next() && record.committed_by == Some(lease) {
             return self.answer(waiter, Reply::Done(version));
         }
-        if version > from && !former {
+        let is_current = version == from && record.leases.contains(&lease);
+        let is_former = version == from.next() && record.former_leases.contains(&lease);
+        if version > from && !is_former {
             return self.answer(waiter, Reply::failed(Code::Superseded, "a newer version is committed"));
         }
-        if !current && !former {
+        if !is_current && !is_former {
             // Another node may have handed the lease out since the record was read.
-            return match self.read_again_for(publish.into_input()) {
-                None => {}
-                Some(_) => self.answer(waiter, Reply::failed(Code::NotElected, "this lease was not handed out")),
-            };
+            if self.read_again_for(publish.into_input()).is_some() {
+                self.answer(waiter, Reply::failed(Code::NotElected, "this lease was not handed out"));
+            }
+            return;
         }
-        if publish.token.access_token.is_empty() || self.landings.len() >= MOST_LANDINGS {
+        if publish.token.access_token.is_empty() {
             return self.answer(waiter, Reply::failed(Code::BadFrame, "the access token is empty"));
         }
-        let tokens = self.published(from, *publish.token, cx);
+        if self.landings.len() >= MOST_LANDINGS {
+            return self.answer(
+                waiter,
+                Reply::failed(Code::Unavailable, "too many results wait for the store"),
+            );
+        }
+        self.land_published(publish, cx);
+    }
+
+    fn land_published(&mut self, publish: Publish, cx: &mut Cx<'_>) {
+        let lease = publish.lease;
+        let flight = self.flight.as_ref().filter(|flight| flight.lease == Some(lease));
+        let (late, rejected) = (flight.is_none(), flight.is_some_and(|flight| flight.rejected));
+        if late && self.is_broken(Broken::RefuseLate) {
+            return self.answer(publish.waiter, Reply::failed(Code::NotElected, "too late"));
+        }
+        if !late {
+            self.in_stage(flight::Stage::Landing);
+            self.timers.stop_flight();
+        }
+        let row = self.record().map_or(0, |record| record.rejected_in_a_row);
+        let tokens = self.published(publish.from, *publish.token, cx);
         self.land(
             Landing {
                 lease,
-                from,
+                from: publish.from,
                 tokens,
                 issued_at: cx.now.unix,
-                late: !self.flight.as_ref().is_some_and(|flight| flight.lease == Some(lease)),
-                rejected_in_a_row: 0,
-                publishers: vec![waiter],
+                late,
+                rejected_in_a_row: if rejected { row.saturating_add(1) } else { 0 },
+                publishers: vec![publish.waiter],
                 spool: Spool::No,
                 stage: Stage::Committing,
                 tries: 0,

@@ -11,11 +11,15 @@
 //! or kept until it can be), `settle` (a claim ends without a result).
 
 mod ask;
+pub(crate) mod broken;
 mod command;
+mod device;
 mod due;
+mod election;
 mod evidence;
 mod flight;
 mod input;
+mod judge;
 mod landing;
 mod late;
 mod login;
@@ -23,6 +27,7 @@ mod note;
 mod outcome;
 mod plan;
 mod read;
+mod redeem;
 mod schedule;
 mod settle;
 pub mod view;
@@ -31,6 +36,7 @@ mod waiters;
 use std::{collections::VecDeque, sync::Arc};
 
 use lockstep_protocol::{Seq, Version};
+use schedule::Timer;
 
 pub use command::{Command, CommitRequest, Passing, Reply, Verdict};
 pub use due::due_at;
@@ -58,6 +64,8 @@ pub struct Grant {
     waiters: waiters::Waiters,
     /// A version above this one is wanted even if nobody waits for it.
     wanted: Option<Version>,
+    /// It is another node that wants it, and only if there is a candidate here.
+    for_other_node: bool,
     evidence: evidence::Evidence,
     brakes: flight::Brakes,
     flight: Option<flight::Flight>,
@@ -68,6 +76,8 @@ pub struct Grant {
     landings: Vec<landing::Landing>,
     logins: login::Logins,
     deletes: Vec<WaiterId>,
+    #[cfg(test)]
+    pub(crate) broken: Option<broken::Broken>,
 }
 
 /// What the store was last heard to hold.
@@ -98,6 +108,7 @@ impl Grant {
             reads: read::Reads::default(),
             waiters: waiters::Waiters::default(),
             wanted: None,
+            for_other_node: false,
             evidence: evidence::Evidence::default(),
             brakes: flight::Brakes::default(),
             flight: None,
@@ -107,6 +118,8 @@ impl Grant {
             landings: Vec::new(),
             logins: login::Logins::default(),
             deletes: Vec::new(),
+            #[cfg(test)]
+            broken: None,
         }
     }
 
@@ -116,7 +129,7 @@ impl Grant {
         self.take(input, cx);
         self.pursue(cx);
         if self.waiters.is_empty() {
-            self.timers.stop(schedule::Timer::Waiters);
+            self.timers.stop(Timer::Waiters);
         }
         if self.permit && self.flight.is_none() {
             self.permit = false;
@@ -171,6 +184,7 @@ impl Grant {
             Input::Renewed { lease, held } => self.on_renewed(lease, held, cx),
             Input::Redeemed { lease, reply } => self.on_redeemed(lease, &reply, cx),
             Input::Committed { lease, answer } => self.on_committed(lease, answer, cx),
+            Input::AlternateKept { lease, answer } => self.on_alternate_kept(lease, &answer, cx),
             Input::Spooled { lease, durable } => self.on_spooled(lease, durable, cx),
             Input::FromSpool {
                 lease,
@@ -181,6 +195,13 @@ impl Grant {
             Input::Login { waiter, login } => self.on_login(waiter, login, cx),
             Input::Delete { waiter } => self.on_delete(waiter),
             Input::Deleted(answer) => self.on_deleted(answer, cx),
+            Input::Tick => self.on_tick(cx),
+            of_a_device => self.take_from_device(of_a_device, cx),
+        }
+    }
+
+    fn take_from_device(&mut self, input: Input, cx: &mut Cx<'_>) {
+        match input {
             Input::Publish {
                 waiter,
                 device,
@@ -197,17 +218,46 @@ impl Grant {
                 };
                 self.on_publish(publish, cx);
             }
-            Input::Failed { waiter, .. } => self.answer(
+            Input::Failed {
                 waiter,
-                Reply::failed(lockstep_protocol::Code::NotElected, "no lease of this device is in use"),
-            ),
-            Input::Accept { session, lease, .. } | Input::Renew { session, lease, .. } => self.order(Command::Refuse {
-                session,
+                device,
                 lease,
-                code: lockstep_protocol::Code::NotElected,
-            }),
-            Input::HandedOut { .. } | Input::Candidates { .. } | Input::SessionLeft(_) => {}
-            Input::Tick => self.on_tick(cx),
+                reply,
+            } => {
+                let failure = device::Failure {
+                    waiter,
+                    device,
+                    lease,
+                    reply,
+                };
+                self.on_failed(failure, cx);
+            }
+            Input::Candidates { here, others } => self.on_candidates(&here, others, cx),
+            Input::Accept { device, session, lease } => self.on_accept(device, session, lease, cx),
+            Input::HandedOut { lease, held } => self.on_handed_out(lease, held, cx),
+            Input::Renew { device, session, lease } => self.on_renew(device, session, lease, cx),
+            Input::SessionLeft(session) => self.on_session_left(session),
+            _ => {}
+        }
+    }
+
+    fn on_tick(&mut self, cx: &mut Cx<'_>) {
+        while let Some(timer) = self.timers.take_due(cx.now.mono) {
+            match timer {
+                Timer::Load | Timer::Lapse => self.load(),
+                Timer::Permit => self.order(Command::AskPermit),
+                Timer::Rest => self.after_rest(cx),
+                Timer::Renew => self.renew(cx),
+                Timer::Deadline => self.on_deadline(cx),
+                Timer::Announce => self.announce(cx),
+                Timer::Accept => self.pass_over(),
+                Timer::Wanted => self.on_unwanted(),
+                Timer::Settle => self.settle_again(),
+                Timer::Land => self.land_again(cx),
+                Timer::Waiters => self.expire_waiters(cx),
+                // What there is to do is looked at after every input.
+                Timer::Doubt | Timer::Again => {}
+            }
         }
     }
 

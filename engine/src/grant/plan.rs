@@ -4,6 +4,7 @@
 
 use lockstep_protocol::LeaseId;
 
+use super::broken::Broken;
 use crate::{
     policy::Policy,
     record::{Claim, Doubt, GrantRecord, Health, Holder, Purpose},
@@ -18,7 +19,7 @@ pub(super) enum Next {
     /// Nothing: somebody must log in again.
     LogIn,
     /// Wait: another's claim stands until then.
-    Blocked { until: Unix },
+    Blocked { lease: LeaseId, until: Unix },
     /// Wait: the last round failed, or the provider said so.
     Later { case: Case, at: Unix },
     /// Nothing: there is no refresh token, and the access token lives.
@@ -64,8 +65,12 @@ pub(super) struct View<'a> {
     pub(super) ended: Option<&'a Ended>,
     /// Whether devices found the access token dead.
     pub(super) dead: bool,
+    /// The claim of another that was waited for longer than any lease lasts, as it was when first seen.
+    pub(super) outwaited: Option<(LeaseId, Unix)>,
     /// Whether a redeem is wanted in spite of `retry_at`.
     pub(super) insist: bool,
+    /// The mistake to make, in tests.
+    pub(super) broken: Option<Broken>,
 }
 
 /// How far before the end of a grace window the last replay leaves, as a part of the window.
@@ -125,13 +130,15 @@ impl View<'_> {
         }
         // A predecessor on this node is dead, and what it sent with it. A device that it gave the token to is not.
         let is_predecessors = claim.holder.node == self.me.node && claim.holder.incarnation < self.me.incarnation;
-        let is_over = is_predecessors && claim.handed_to.is_none() || claim.expires_at <= self.now;
-        if !is_over {
+        let has_lapsed = claim.expires_at <= self.now || self.outwaited == Some((claim.lease, claim.expires_at));
+        let is_free = has_lapsed || is_predecessors && claim.handed_to.is_none();
+        if !is_free {
             return Err(Next::Blocked {
+                lease: claim.lease,
                 until: claim.expires_at,
             });
         }
-        if claim.for_device && claim.handed_to.is_none() {
+        if claim.for_device && claim.handed_to.is_none() || self.broken == Some(Broken::ForgetDoubt) {
             return Ok(self.as_recorded(Some(claim.lease)));
         }
         Ok(Case {
@@ -156,7 +163,10 @@ impl View<'_> {
         let last_try = matches!(claim.purpose, Purpose::LastTry | Purpose::Alternate);
         match &self.record.doubt {
             Some(doubt) => Doubt {
-                since: doubt.since.min(claim.taken_at),
+                since: match self.broken {
+                    Some(Broken::GraceFromNewest) => claim.taken_at,
+                    _ => doubt.since.min(claim.taken_at),
+                },
                 late_until: doubt.late_until.max(late_until),
                 last_try: doubt.last_try || last_try,
                 reason: if last_try { reason } else { doubt.reason.clone() },
@@ -206,7 +216,7 @@ impl View<'_> {
         if !doubt.last_try && self.in_grace(doubt) {
             return redeem(case, Purpose::Grace);
         }
-        if self.access_lives() && !doubt.dead {
+        if self.access_lives() && !doubt.dead && self.broken != Some(Broken::ReplayInDoubt) {
             return Next::Serve { case };
         }
         match waits {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use lockstep_protocol::{Code, Version, frame::Cause};
 
-use super::{Command, Cx, Grant, Input, Note, Reply, Trouble, WaiterId, schedule::Timer};
+use super::{Command, Cx, Grant, Input, Note, Reply, Trouble, WaiterId, broken::Broken, schedule::Timer};
 use crate::{
     entropy::up_to,
     record::{GrantRecord, Health},
@@ -170,14 +170,14 @@ impl Grant {
     /// Takes in a record, if it is newer than the one known.
     pub(super) fn absorb(&mut self, record: Box<GrantRecord>, cx: &mut Cx<'_>) {
         let before = self.known.record.as_ref().map(|known| (known.revision, known.version));
-        if before.is_some_and(|(revision, _)| revision >= record.revision) {
+        let is_old = before.is_some_and(|(revision, _)| revision >= record.revision);
+        if is_old && !self.is_broken(Broken::BelieveOldReadings) {
             return;
         }
         let moved = before.is_none_or(|(_, version)| version != record.version);
         let gone = record.health == Health::Deleted;
         let adopted = moved && before.is_some() && self.flight.is_some() && !self.is_ours(&record);
         let version = record.version;
-        self.known.read = true;
         self.known.record = Some(record);
         if moved || gone {
             self.flight_overtaken(version, gone);

@@ -19,6 +19,7 @@ use crate::{
 
 /// A verdict on its way into the store.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Ending {
     version: Version,
     verdict: Verdict,
@@ -44,7 +45,7 @@ impl Grant {
     }
 
     /// Nothing is to be done, and the claim judged, if any, is ended.
-    pub(super) fn stand_still(&mut self, case: Case, reply: &Reply, cx: &mut Cx<'_>) {
+    pub(super) fn stand_still(&mut self, case: &Case, reply: &Reply, cx: &mut Cx<'_>) {
         let Some(record) = self.record().filter(|_| case.over.is_some()) else {
             return self.rest(reply);
         };
@@ -152,7 +153,7 @@ impl Grant {
         });
     }
 
-    pub(super) fn settle_again(&mut self, _cx: &mut Cx<'_>) {
+    pub(super) fn settle_again(&mut self) {
         let Some(flight) = &mut self.flight else {
             return;
         };

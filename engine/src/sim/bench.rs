@@ -279,7 +279,14 @@ impl Bench {
                     answer,
                 }
             }
-            Command::KeepAlternate { tokens, from_version } => return self.store.keep_alternate(*tokens, from_version),
+            Command::KeepAlternate {
+                lease,
+                tokens,
+                from_version,
+            } => {
+                self.store.keep_alternate(*tokens, from_version);
+                Input::AlternateKept { lease, answer: Ok(()) }
+            }
             Command::Settle {
                 lease,
                 version,

@@ -93,10 +93,14 @@ impl Scene {
                 self.unlock(lease, !matches!(answer, CommitAnswer::Trouble(_))).await;
                 Input::Committed { lease, answer }
             }
-            Command::KeepAlternate { tokens, from_version } => {
-                self.keep_alternate(&tokens, from_version).await;
-                return None;
-            }
+            Command::KeepAlternate {
+                lease,
+                tokens,
+                from_version,
+            } => Input::AlternateKept {
+                lease,
+                answer: self.keep_alternate(&tokens, from_version).await,
+            },
             Command::Spool {
                 lease,
                 from_version,
@@ -251,20 +255,25 @@ impl Scene {
         }
     }
 
-    async fn keep_alternate(&self, tokens: &lockstep_engine::record::TokenSet, from_version: Version) {
+    async fn keep_alternate(
+        &self,
+        tokens: &lockstep_engine::record::TokenSet,
+        from_version: Version,
+    ) -> Result<(), Trouble> {
         let version = from_version.next();
         let sealed = self
             .hub
             .vault
             .seal_alternate(&self.user.id, &self.grant, version, tokens);
-        if let Err(error) = self
+        let kept = self
             .hub
             .store
             .keep_alternate(&self.user.id, &self.grant, version, sealed)
-            .await
-        {
-            tracing::error!(user = %self.user.id, grant = %self.grant, %error, "an alternate result could not be kept");
+            .await;
+        if let Err(error) = &kept {
+            tracing::error!(user = %self.user.id, grant = %self.grant, %error, "an alternate result is not kept yet");
         }
+        Ok(kept?)
     }
 
     async fn spool(&self, lease: LeaseId, from_version: Version, tokens: lockstep_engine::record::TokenSet) -> bool {
