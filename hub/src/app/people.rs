@@ -139,6 +139,21 @@ impl Hub {
         }
     }
 
+    /// Counts the connected devices, and those that have not acked everything.
+    pub(super) fn count_devices(&self) -> (usize, usize) {
+        let now = clock::mono();
+        let (mut connected, mut behind) = (0, 0);
+        for user in self.users.all() {
+            let inner = user.lock();
+            let seq = inner.board.seq;
+            connected += inner.connected(now);
+            behind += inner.sessions.iter().filter(|session| session.acked() < seq).count();
+            let polling = inner.pollers.values().filter(|poller| poller.is_connected(now));
+            behind += polling.filter(|poller| poller.acked < seq).count();
+        }
+        (connected, behind)
+    }
+
     /// Evicts users with nothing to do.
     pub(super) fn evict(&self) -> usize {
         let now = clock::mono();

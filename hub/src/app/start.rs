@@ -28,6 +28,7 @@ use crate::{
     shell::{Timers, timers},
     spool::{Spool, SpoolError},
     store::{self, Mark, Store, StoreError},
+    telemetry::alert,
     transport::{doors::Doors, listener},
     user::Registry,
     vault::{Vault, VaultError},
@@ -257,6 +258,7 @@ async fn assemble(
 fn open(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) {
     tokio::spawn(timers::run(Arc::clone(hub)));
     tokio::spawn(sweep::run(Arc::clone(hub)));
+    tokio::spawn(alert::run(hub.config.alerts.clone(), hub.me.node.clone()));
     for provider in hub.providers.iter() {
         tokio::spawn(scheduler::run(Arc::clone(hub), provider.name().to_owned()));
     }

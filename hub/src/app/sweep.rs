@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Hub;
-use crate::{clock, config::StoreUrl, telemetry};
+use crate::{clock, config::StoreUrl, telemetry::metrics};
 
 /// How often use is written, so that the scheduler knows of it.
 const USES_EVERY: Duration = Duration::from_secs(1);
@@ -11,6 +11,8 @@ const USES_EVERY: Duration = Duration::from_secs(1);
 const CONNECTED_EVERY: u32 = 30;
 /// How often idle users are evicted.
 const EVICT_EVERY: u32 = 10;
+/// How often devices are counted.
+const COUNT_EVERY: u32 = 3;
 /// How often the witness is written.
 const WITNESS_EVERY: u32 = 5;
 /// How often to look for what no fact told, when other nodes share the store.
@@ -46,8 +48,12 @@ pub(super) async fn run(hub: Arc<Hub>) {
         if round % WITNESS_EVERY == 0 {
             hub.bear_witness().await;
         }
-        telemetry::metrics::users_resident(hub.users.len());
-        telemetry::metrics::upkeep();
+        if round % COUNT_EVERY == 0 {
+            let (connected, behind) = hub.count_devices();
+            metrics::devices(connected, behind);
+            metrics::users_resident(hub.users.len());
+            metrics::spool_entries(hub.spool.entries());
+        }
     }
 }
 
@@ -89,8 +95,12 @@ impl Hub {
     /// Writes down outside the store how far the store has come, so that one that went back in time is noticed.
     pub(super) async fn bear_witness(&self) {
         let mark = match self.store.mark().await {
-            Ok(mark) => mark,
+            Ok(mark) => {
+                metrics::store_available(true);
+                mark
+            }
             Err(error) => {
+                metrics::store_available(false);
                 tracing::warn!(%error, "the store does not tell how far it has come");
                 return;
             }

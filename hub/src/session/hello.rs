@@ -22,6 +22,7 @@ use crate::{
     clock,
     cluster::Fact,
     identity::{Denied, Principal},
+    telemetry::metrics,
     transport::{
         socket::{Ended, Received, Socket},
         text,
@@ -95,6 +96,7 @@ fn check(hub: &Hub, hello: &Hello) -> Result<Principal, Close> {
         .authenticate(&hello.token, clock::unix())
         .map_err(|denied| {
             tracing::info!(device = %hello.device.id, %denied, "hello refused");
+            metrics::refused("token");
             match denied {
                 Denied::Revoked => Close::Revoked,
                 _ => Close::NotAuthenticated,

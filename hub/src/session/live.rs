@@ -102,6 +102,7 @@ impl Live {
 
     fn bad_frame(&mut self, error: lockstep_protocol::BadFrame) -> Result<(), Ended> {
         self.bad += 1;
+        telemetry::metrics::bad_frame();
         if self.bad >= MAX_BAD_FRAMES {
             return Err(Ended::Close(Close::Protocol));
         }

@@ -195,7 +195,10 @@ impl Scene {
             Ok(Claimed::Won(row)) => self.opened(*row).map_or_else(ClaimAnswer::Trouble, ClaimAnswer::Won),
             Ok(Claimed::Lost(row)) => self.opened(*row).map_or_else(ClaimAnswer::Trouble, ClaimAnswer::Lost),
             Ok(Claimed::Gone) => ClaimAnswer::Gone,
-            Err(error) => ClaimAnswer::Trouble(error.into()),
+            Err(error) => {
+                telemetry::metrics::store_error();
+                ClaimAnswer::Trouble(error.into())
+            }
         };
         self.unlock(Some(lease), matches!(answer, ClaimAnswer::Lost(_) | ClaimAnswer::Gone))
             .await;
@@ -251,7 +254,10 @@ impl Scene {
                 Err(trouble) => CommitAnswer::Trouble(trouble),
             },
             Ok(Committed::Retired) => CommitAnswer::Retired,
-            Err(error) => CommitAnswer::Trouble(error.into()),
+            Err(error) => {
+                telemetry::metrics::store_error();
+                CommitAnswer::Trouble(error.into())
+            }
         }
     }
 

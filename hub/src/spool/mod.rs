@@ -95,6 +95,11 @@ impl Spool {
         Room::reserve(&self.0.room)
     }
 
+    /// How many results wait.
+    pub fn entries(&self) -> usize {
+        self.0.room.waiting()
+    }
+
     /// Whether [`Self::reserve`] would succeed now.
     pub fn has_room(&self) -> bool {
         self.reserve().is_ok()

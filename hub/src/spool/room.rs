@@ -55,6 +55,11 @@ impl Room {
         Ok(room)
     }
 
+    /// How many results wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     pub(super) fn reserve(room: &Arc<Self>) -> std::result::Result<Reserved, SpoolError> {
         let reserved = room.reserved.fetch_add(1, Ordering::Relaxed) + 1;
         let held = Reserved(Arc::clone(room));

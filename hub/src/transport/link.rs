@@ -15,7 +15,7 @@ use lockstep_protocol::{Close, Seq};
 use parking_lot::Mutex;
 
 use super::wire::{Backlog, Wire};
-use crate::user::Board;
+use crate::{telemetry::metrics, user::Board};
 
 /// The most that may wait for a socket, in bytes. Pushes never wait (newest-only); this bounds answers to requests.
 const MOST_BACKLOG: usize = 256 * 1024;
@@ -89,7 +89,9 @@ impl Link {
             backlog, sent, owing, ..
         } = &mut *out;
         let mut result = Ok(());
-        for entry in board.since(*sent) {
+        let news = board.since(*sent);
+        metrics::pushed(news.len() as u64);
+        for entry in news {
             result = result.and_then(|()| self.wire.send(backlog, entry.frames()));
         }
         *sent = board.seq;

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::doors::Place;
-use crate::app::Hub;
+use crate::{app::Hub, telemetry::metrics};
 
 /// A request's head must have come within this time: a slow-loris gets no further.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -44,6 +44,7 @@ pub async fn run(hub: Arc<Hub>, listener: TcpListener, tls: Option<TlsAcceptor>,
             Ok((tcp, address)) => {
                 // Beyond the limit nothing is said: whoever is turned away costs as little as possible.
                 let Some(place) = hub.doors.enter(address.ip()) else {
+                    metrics::refused("no_room");
                     continue;
                 };
                 let peer = Peer {

@@ -47,6 +47,7 @@ pub async fn upgrade(State(hub): State<Arc<Hub>>, mut request: Request) -> Respo
         return not_a_websocket();
     };
     let Some(stranger) = hub.doors.stranger() else {
+        metrics::refused("unauthenticated");
         return Problem::new(Code::Unavailable, "too many connections are being opened")
             .retry_at(Some(clock::unix() + COME_BACK))
             .into_response();
