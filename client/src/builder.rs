@@ -16,9 +16,10 @@ use crate::{
     },
     error::Error,
     event::{Connection, Transport, TransportChoice},
-    machine::{Machine, Remembered, Setup},
+    machine::{Machine, Remembered, Setup, redeem},
     shared::Shared,
     timing::{self, Timing},
+    vault::Vault,
 };
 
 /// How many calls of handles may wait for the driver.
@@ -198,9 +199,17 @@ impl Builder {
             cached: cache.is_some(),
             redeemer: self.redeemer,
         };
-        let remembered = match cache.clone() {
+        let mut remembered = match cache.clone() {
             None => Remembered::default(),
             Some(cache) => recall(cache).await?,
+        };
+        let vault = match (self.redeemer, self.state_dir) {
+            (true, Some(directory)) => {
+                let (vault, redeems) = open_vault(directory, device).await?;
+                remembered.redeems = redeems;
+                Some(vault)
+            }
+            _ => None,
         };
         let machine = Machine::new(setup, remembered, clock::now(), &mut crate::driver::Os);
         let shared = Arc::new(Shared::new(Connection {
@@ -213,7 +222,7 @@ impl Builder {
         }));
         let (calls, called) = mpsc::channel(CALLS);
         let identity = Identity::new(device, credential, cache.clone());
-        let driver = Driver::new(machine, net, identity, cache, shared.clone(), called);
+        let driver = Driver::new(machine, net, identity, cache, vault, shared.clone(), called);
         tokio::spawn(driver.run());
         Ok(Client {
             shared,
@@ -230,5 +239,19 @@ async fn recall(cache: Cache) -> Result<Remembered, Error> {
         Ok(Ok(remembered)) => Ok(remembered),
         Ok(Err(error)) => Err(Error::misuse(format!("cache: {error}"))),
         Err(error) => Err(Error::misuse(format!("cache: {error}"))),
+    }
+}
+
+/// Where results of redeems are kept, and what an earlier run left there.
+async fn open_vault(directory: PathBuf, device: DeviceId) -> Result<(Vault, Vec<redeem::Kept>), Error> {
+    let open = tokio::task::spawn_blocking(move || {
+        let vault = Vault::open(&directory, device)?;
+        let left = vault.load()?;
+        std::io::Result::Ok((vault, left))
+    });
+    match open.await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => Err(Error::misuse(format!("state_dir: {error}"))),
+        Err(error) => Err(Error::misuse(format!("state_dir: {error}"))),
     }
 }

@@ -112,11 +112,6 @@ impl HubClock {
         self.at(now).0.abs_diff(other.at(now).0) <= NOISE.as_millis() as u64
     }
 
-    /// A time on the hub's clock as the deadline that it is here.
-    pub(crate) fn deadline(self, now: Now, time: Unix) -> Mono {
-        now.mono + time.since(self.at(now))
-    }
-
     /// A time on the hub's clock as this device's wall clock shows it.
     pub(crate) fn local(self, now: Now, time: Unix) -> SystemTime {
         let unix = time.0.saturating_add_signed(self.skew_ms(now).saturating_neg());

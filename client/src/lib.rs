@@ -52,6 +52,7 @@ mod machine;
 mod shared;
 mod state;
 mod timing;
+mod vault;
 
 pub use lockstep_protocol::{
     DeviceId, GrantName, Secret, UnixSeconds, Version,

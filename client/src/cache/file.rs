@@ -182,6 +182,7 @@ pub(super) fn remembered(state: Value, now: Now) -> Result<Remembered, String> {
         grants,
         skew_ms: state.skew_ms,
         blocked_until: state.ws_blocked_until.map(Unix::from_wire),
+        redeems: Vec::new(),
     })
 }
 

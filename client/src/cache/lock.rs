@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::files;
+
 /// How long another process may hold the lock: a purchase with all its time-outs, and then some.
 const PATIENCE: Duration = Duration::from_secs(40);
 const STEP: Duration = Duration::from_millis(20);
@@ -20,11 +22,7 @@ pub(crate) struct Lock {
 impl Lock {
     /// Waits for the lock. Blocks.
     pub(crate) fn take(path: &Path) -> io::Result<Self> {
-        let mut options = fs::OpenOptions::new();
-        options.create(true).truncate(false).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let file = files::private(path)?;
         let start = Instant::now();
         loop {
             match file.try_lock() {

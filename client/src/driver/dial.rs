@@ -59,7 +59,7 @@ async fn connect(net: &Net) -> Result<Box<dyn Stream>, NotOpened> {
     direct.set_nodelay(true);
     direct.set_connect_timeout(Some(net.timing.connect));
     direct.set_keepalive(Some(KEEPALIVE));
-    let tcp = match net.proxy(&to) {
+    let tcp = match net.proxy_to(&to) {
         None => call(direct, to).await.map_err(NotOpened::Unreachable)?,
         Some(proxy) => through(&proxy, direct, to).await?,
     };

@@ -1,6 +1,6 @@
 //! The HTTP half of the protocol: device access tokens, long-poll, refresh.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lockstep_protocol::{
     Cursor, GrantName, Secret, Version,
@@ -212,10 +212,4 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = text.parse::<u64>().unwrap_or(1);
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY))
-}
-
-/// A time as whole Unix seconds.
-pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

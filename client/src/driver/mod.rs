@@ -4,6 +4,7 @@ pub(crate) mod dial;
 pub(crate) mod http;
 pub(crate) mod identity;
 pub(crate) mod net;
+mod provider;
 mod socket;
 
 use std::{collections::HashMap, io, pin::Pin, sync::Arc, time::Duration};
@@ -26,9 +27,10 @@ use crate::{
     cache::{Cache, Snapshot},
     clock,
     error::Error,
-    machine::{Command, Entropy, Input, LinkId, Machine, Need, NotOpened, WaiterId},
+    machine::{Command, Entropy, Input, LinkId, Machine, Need, NotOpened, WaiterId, redeem},
     shared::Shared,
     state::TokenLease,
+    vault::Vault,
 };
 
 /// How long the last writes may take once the client has stopped.
@@ -78,6 +80,7 @@ pub(crate) struct Driver {
     net: Net,
     identity: Arc<Identity>,
     cache: Option<Cache>,
+    vault: Option<Vault>,
     shared: Arc<Shared>,
     calls: mpsc::Receiver<Call>,
     jobs: FuturesUnordered<Job>,
@@ -87,6 +90,8 @@ pub(crate) struct Driver {
     waiters: HashMap<WaiterId, oneshot::Sender<Result<TokenLease, Error>>>,
     last_waiter: u64,
     closing: Vec<oneshot::Sender<()>>,
+    /// The last handle is gone.
+    abandoned: bool,
     stopped: bool,
 }
 
@@ -96,6 +101,7 @@ impl Driver {
         net: Net,
         identity: Identity,
         cache: Option<Cache>,
+        vault: Option<Vault>,
         shared: Arc<Shared>,
         calls: mpsc::Receiver<Call>,
     ) -> Self {
@@ -104,6 +110,7 @@ impl Driver {
             net,
             identity: Arc::new(identity),
             cache,
+            vault,
             shared,
             calls,
             jobs: FuturesUnordered::new(),
@@ -113,6 +120,7 @@ impl Driver {
             waiters: HashMap::new(),
             last_waiter: 0,
             closing: Vec::new(),
+            abandoned: false,
             stopped: false,
         }
     }
@@ -126,15 +134,22 @@ impl Driver {
         while !self.stopped {
             self.turn().await;
         }
-        let last = async { while self.jobs.next().await.is_some() {} };
-        let _ = tokio::time::timeout(LAST_WRITES, last).await;
+        let start = clock::now().mono;
+        // What is on its way to the disk gets there, and the answer of a provider is waited for.
+        while clock::now().mono.since(start) < LAST_WRITES || self.machine.is_redeeming() {
+            match tokio::time::timeout(LAST_WRITES, self.jobs.next()).await {
+                Ok(Some(outcome)) => self.outcome(outcome),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
     }
 
     async fn turn(&mut self) {
         let due = self.machine.next_timeout().map(|at| at.since(clock::now().mono));
         let wait = due.unwrap_or(Duration::from_secs(60));
         tokio::select! {
-            call = self.calls.recv() => self.call(call),
+            call = self.calls.recv(), if !self.abandoned => self.call(call),
             Some(outcome) = self.jobs.next(), if !self.jobs.is_empty() => self.outcome(outcome),
             (link, word) = step(&mut self.socket), if self.socket.is_some() => self.word(link, word),
             () = tokio::time::sleep(wait) => self.input(Input::Tick),
@@ -144,7 +159,10 @@ impl Driver {
     fn call(&mut self, call: Option<Call>) {
         match call {
             // The last handle is gone: nobody can use what the hub sends.
-            None => self.input(Input::Close),
+            None => {
+                self.abandoned = true;
+                self.input(Input::Close);
+            }
             Some(Call::Ask {
                 grant,
                 need,
@@ -272,8 +290,8 @@ impl Driver {
             Command::Persist { mark, snapshot } => self.persist(mark, *snapshot),
             Command::Event(event) => self.shared.tell(event),
             Command::Connection(connection) => self.shared.connected(connection),
-            Command::Redeem(command) => match command {},
-            Command::Stop(_) => self.stopped = true,
+            Command::Redeem(command) => self.redeem(command),
+            Command::Stop => self.stopped = true,
         }
     }
 
@@ -317,6 +335,39 @@ impl Driver {
         });
     }
 
+    fn redeem(&self, command: redeem::Command) {
+        let Some(vault) = self.vault.clone() else {
+            return;
+        };
+        match command {
+            redeem::Command::Send { note, redeem, leave_by } => {
+                let net = self.net.clone();
+                self.job(async move {
+                    let lease = note.lease;
+                    let reply = match blocking(move || vault.keep(&note)).await {
+                        Ok(()) => provider::redeem(&net, &redeem, leave_by).await,
+                        Err(error) => redeem::Reply::NotSent(format!("a result could not be kept here: {error}")),
+                    };
+                    redeemed(redeem::Input::Came(lease, reply))
+                });
+            }
+            redeem::Command::Keep(kept) => self.job(async move {
+                let lease = kept.lease;
+                if let Err(error) = blocking(move || vault.keep(&kept)).await {
+                    // Published all the same: better in one place than in none.
+                    tracing::error!(%error, %lease, "the result of a redeem could not be kept on disk");
+                }
+                redeemed(redeem::Input::Kept(lease))
+            }),
+            redeem::Command::Forget(lease) => self.job(async move {
+                if let Err(error) = blocking(move || vault.forget(lease)).await {
+                    tracing::warn!(%error, %lease, "a result that the hub has could not be removed");
+                }
+                Outcome::Nothing
+            }),
+        }
+    }
+
     fn job(&self, job: impl Future<Output = Outcome> + Send + 'static) {
         self.jobs.push(Box::pin(job));
     }
@@ -334,6 +385,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+fn redeemed(input: redeem::Input) -> Outcome {
+    Outcome::Input(Box::new(Input::Redeem(input)))
 }
 
 fn not_opened(link: LinkId, why: NotOpened) -> Outcome {

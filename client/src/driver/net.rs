@@ -37,6 +37,7 @@ pub(crate) struct Net {
     pub(crate) hub: Hub,
     pub(crate) http: reqwest::Client,
     pub(crate) tls: Arc<ClientConfig>,
+    proxy: Proxy,
     proxies: Option<Arc<Matcher>>,
     pub(crate) timing: Timing,
 }
@@ -76,13 +77,33 @@ impl Net {
             hub,
             http,
             tls,
+            proxy: proxy.clone(),
             proxies: proxies.map(Arc::new),
             timing,
         })
     }
 
+    /// An HTTP client for one redeem: no second try behind our back, no connection that died while idle.
+    pub(crate) fn provider_client(&self, direct: bool) -> Result<reqwest::Client, String> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .pool_max_idle_per_host(0)
+            .referer(false);
+        let http = match &self.proxy {
+            _ if direct => http.no_proxy(),
+            Proxy::Environment => http,
+            Proxy::Direct => http.no_proxy(),
+            Proxy::Url(url) => http
+                .no_proxy()
+                .proxy(reqwest::Proxy::all(url.clone()).map_err(|e| e.to_string())?),
+        };
+        http.build().map_err(|error| format!("HTTP client: {error}"))
+    }
+
     /// The proxy on the way to the hub, if there is one.
-    pub(crate) fn proxy(&self, to: &Uri) -> Option<Intercept> {
+    pub(crate) fn proxy_to(&self, to: &Uri) -> Option<Intercept> {
         self.proxies.as_ref()?.intercept(to)
     }
 }

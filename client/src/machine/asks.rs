@@ -198,13 +198,6 @@ impl Asks {
         out.extend(ask.waiters.iter().map(|w| Command::Answer(w.id, Err(error.clone()))));
     }
 
-    /// The request never reached the hub, or its answer never reached us: to be asked again.
-    pub(crate) fn lost(&mut self, id: &RequestId) {
-        if let Some(ask) = self.find(id) {
-            ask.asked = Asked::No;
-        }
-    }
-
     /// The connection is gone, and all answers with it.
     pub(crate) fn all_lost(&mut self) {
         for ask in self.open.values_mut() {

@@ -160,7 +160,7 @@ impl Machine {
         out: &mut Vec<Command>,
     ) {
         if link == self.ws.link && !self.ws.is_down() {
-            self.ws_ended(End::NotOpened(why), now, entropy, out);
+            self.ws_ended(&End::NotOpened(why), now, entropy, out);
         }
     }
 
@@ -180,7 +180,7 @@ impl Machine {
             Phase::Live { stable: false, .. } => Was::Young,
             _ => Was::Fresh,
         };
-        self.ws_ended(End::Ended { code, was }, now, entropy, out);
+        self.ws_ended(&End::Ended { code, was }, now, entropy, out);
     }
 
     /// Deadlines of the session, and its coming of age.
@@ -200,18 +200,18 @@ impl Machine {
         if let Some(overdue) = self.ws.overdue(now) {
             let code = if overdue == Overdue::Leave { 1001 } else { 1000 };
             out.push(Command::Shut(self.ws.link, code));
-            self.ws_ended(End::Overdue(overdue), now, entropy, out);
+            self.ws_ended(&End::Overdue(overdue), now, entropy, out);
         }
     }
 
     /// The WebSocket is gone, one way or another.
-    fn ws_ended(&mut self, end: End, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
+    fn ws_ended(&mut self, end: &End, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
         let left = self.ws.leave_at.take();
         self.ws.down();
         self.held.broke_off();
         self.asks.all_lost();
         if let End::Ended { code: Some(code), .. } = end
-            && !self.may_return(code, out)
+            && !self.may_return(*code, out)
         {
             return;
         }
@@ -223,7 +223,7 @@ impl Machine {
             }
             return;
         }
-        if self.route.ws_ended(&end) {
+        if self.route.ws_ended(end) {
             self.connect_at = Some(now.mono);
             out.push(Command::Event(Event::Disconnected {
                 transport: Transport::Ws,

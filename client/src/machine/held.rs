@@ -184,7 +184,7 @@ impl Held {
         )
     }
 
-    pub(crate) fn token(&mut self, token: Token) -> Applied {
+    pub(crate) fn token(&mut self, token: &Token) -> Applied {
         if self.epoch() != Some(token.cursor.epoch) {
             return Applied::Foreign;
         }

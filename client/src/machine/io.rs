@@ -10,7 +10,7 @@ use lockstep_protocol::{
 use super::redeem;
 use crate::{
     cache::Snapshot,
-    error::{Error, Stopped},
+    error::Error,
     event::{Connection, Event},
     state::{GrantState, TokenLease},
 };
@@ -187,5 +187,5 @@ pub(crate) enum Command {
     /// A step of a device-side redeem.
     Redeem(redeem::Command),
     /// The end. Nothing comes after it.
-    Stop(Stopped),
+    Stop,
 }

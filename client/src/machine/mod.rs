@@ -22,7 +22,7 @@ mod ws;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use lockstep_protocol::{Cursor, DeviceId, GrantName, frame::PresenceState};
 
@@ -40,6 +40,9 @@ use crate::{
     event::{Connection, Event, Transport, TransportChoice},
     timing::Timing,
 };
+
+/// How long a redeem that is under way may hold up the end of the client.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(60);
 
 /// Where random numbers come from: the operating system in a program, a seed in tests.
 pub(crate) trait Entropy {
@@ -69,6 +72,8 @@ pub(crate) struct Remembered {
     pub(crate) grants: BTreeMap<GrantName, Register>,
     pub(crate) skew_ms: i64,
     pub(crate) blocked_until: Option<Unix>,
+    /// Redeems that were not brought to an end.
+    pub(crate) redeems: Vec<redeem::Kept>,
 }
 
 /// The whole client, as rules.
@@ -89,6 +94,8 @@ pub(crate) struct Machine {
     connect_at: Option<Mono>,
     /// An attempt waits for an access token.
     wants_access: bool,
+    /// When the client stops, because the application is done.
+    close_by: Option<Mono>,
     shown: Option<Connection>,
     stopped: Option<Stopped>,
 }
@@ -111,9 +118,10 @@ impl Machine {
             backoff: Backoff::new(timing.backoff_first, timing.backoff_most),
             persist: Persist::new(setup.cached),
             wake: Wake::new(timing, now),
-            redeemer: Redeemer::new(setup.redeemer),
+            redeemer: Redeemer::new(setup.redeemer, remembered.redeems),
             connect_at: Some(now.mono),
             wants_access: false,
+            close_by: None,
             shown: None,
             stopped: None,
             setup,
@@ -132,7 +140,7 @@ impl Machine {
     pub(crate) fn handle(&mut self, input: Input, now: Now, entropy: &mut dyn Entropy) -> Vec<Command> {
         let mut out = Vec::new();
         if self.stopped.is_some() {
-            self.handle_stopped(input, now, &mut out);
+            self.handle_stopped(input, &mut out);
             return out;
         }
         if let Some(gap) = self.wake.gap(now) {
@@ -148,7 +156,7 @@ impl Machine {
     /// When to call [`Machine::handle`] with [`Input::Tick`] at the latest.
     pub(crate) fn next_timeout(&self) -> Option<Mono> {
         if self.stopped.is_some() {
-            return self.redeemer.next_timeout();
+            return None;
         }
         let probe = self
             .route
@@ -161,7 +169,8 @@ impl Machine {
             self.poller.next_timeout().filter(|_| !self.wants_access),
             self.asks.next_timeout(),
             self.held.next_lapse(),
-            self.redeemer.next_timeout(),
+            self.redeemer.next_timeout(self.ws.is_live()),
+            self.close_by,
             Some(self.wake.next()),
         ]
         .into_iter()
@@ -198,8 +207,8 @@ impl Machine {
             }
             Input::Presence(state) => self.presence(state, out),
             Input::Resync => self.resync(now, out),
-            Input::Close => self.stop(Stopped::Closed, out),
-            Input::Redeem(input) => self.redeemer.handle(input, now, out),
+            Input::Close => self.close(now),
+            Input::Redeem(input) => self.redeemer.handle(input, out),
         }
     }
 
@@ -209,13 +218,22 @@ impl Machine {
         for grant in self.held.lapse(now) {
             self.show(&grant, out);
         }
+        if self
+            .close_by
+            .is_some_and(|at| at <= now.mono || !self.redeemer.is_busy())
+        {
+            self.stop(Stopped::Closed, out);
+        }
+        if self.stopped.is_some() {
+            return;
+        }
         self.attempt(now, out);
         if self.stopped.is_some() {
             return;
         }
         self.asks.review(&self.held, self.is_synced(), now, out);
         self.ask_hub(now, out);
-        self.redeemer.settle(self.live_link(), now, entropy, out);
+        self.redeemer.settle(self.live_link(), now, out);
         self.persist(now, out);
         self.ack(out);
         self.show_connection(out);
@@ -250,6 +268,22 @@ impl Machine {
         }
     }
 
+    /// The application is done. A redeem that has begun is not: its result is worth waiting for.
+    fn close(&mut self, now: Now) {
+        self.redeemer.retire();
+        let wait = if self.redeemer.is_busy() && self.ws.is_live() {
+            LONGEST_FAREWELL
+        } else {
+            Duration::ZERO
+        };
+        self.close_by.get_or_insert(now.mono + wait);
+    }
+
+    /// Whether a redeem is under way that the end of the program would cut off.
+    pub(crate) fn is_redeeming(&self) -> bool {
+        self.redeemer.is_under_way()
+    }
+
     fn stop(&mut self, why: Stopped, out: &mut Vec<Command>) {
         if !self.ws.is_down() {
             out.push(Command::Shut(self.ws.link, 1000));
@@ -261,14 +295,14 @@ impl Machine {
         self.asks.stop(&why, out);
         self.stopped = Some(why.clone());
         self.show_connection(out);
-        out.push(Command::Event(Event::Stopped(why.clone())));
-        out.push(Command::Stop(why));
+        out.push(Command::Event(Event::Stopped(why)));
+        out.push(Command::Stop);
     }
 
     /// Nothing is connected any more, but a redeem that has begun is seen through.
-    fn handle_stopped(&mut self, input: Input, now: Now, out: &mut Vec<Command>) {
+    fn handle_stopped(&mut self, input: Input, out: &mut Vec<Command>) {
         match input {
-            Input::Redeem(input) => self.redeemer.handle(input, now, out),
+            Input::Redeem(input) => self.redeemer.handle(input, out),
             Input::Ask { waiter, .. } => {
                 if let Some(why) = self.stopped.clone() {
                     out.push(Command::Answer(waiter, Err(why.into())));

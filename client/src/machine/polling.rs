@@ -23,7 +23,7 @@ impl Machine {
         }
         match result {
             Ok(answer) => self.poll_answered(poll, answer, now, entropy, out),
-            Err(trouble) => self.poll_failed(trouble, now, entropy, out),
+            Err(trouble) => self.poll_failed(&trouble, now, entropy, out),
         }
     }
 
@@ -82,7 +82,7 @@ impl Machine {
         self.persist.touch();
         for token in answer.tokens {
             let grant = token.grant.clone();
-            if self.held.token(token) == Applied::Changed {
+            if self.held.token(&token) == Applied::Changed {
                 self.show(&grant, out);
             }
         }
@@ -95,17 +95,17 @@ impl Machine {
         self.held.synced(answer.cursor);
     }
 
-    fn poll_failed(&mut self, trouble: HttpTrouble, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
-        let refused = matches!(&trouble, HttpTrouble::Status { status: 401, .. });
+    fn poll_failed(&mut self, trouble: &HttpTrouble, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
+        let refused = matches!(trouble, HttpTrouble::Status { status: 401, .. });
         let revoked = matches!(
-            &trouble,
+            trouble,
             HttpTrouble::Status {
                 status: 403,
                 problem: Some(_),
                 ..
             }
         );
-        let long = match &trouble {
+        let long = match trouble {
             HttpTrouble::Broken(_) => true,
             HttpTrouble::Status { status, .. } => matches!(status, 408 | 502 | 504 | 524),
             HttpTrouble::Unreachable(_) => false,
@@ -127,7 +127,7 @@ impl Machine {
             self.connect_at = Some(now.mono);
             return;
         }
-        let (reason, after) = describe(&trouble, &self.held, now);
+        let (reason, after) = describe(trouble, &self.held, now);
         let back = self.route.poll_failed(now);
         self.persist.touch();
         let wait = self.backoff.next(entropy).max(after);

@@ -49,9 +49,10 @@ impl End {
     fn strike(&self) -> Strike {
         match self {
             Self::NotOpened(NotOpened::Unreachable(_)) => Strike::None,
-            Self::NotOpened(NotOpened::Status { status, .. }) if matches!(status, 429 | 502 | 503 | 504) => {
-                Strike::Soft
-            }
+            Self::NotOpened(NotOpened::Status {
+                status: 429 | 502 | 503 | 504,
+                ..
+            }) => Strike::Soft,
             Self::NotOpened(_) => Strike::Hard,
             Self::Overdue(Overdue::Opening | Overdue::Greeting) => Strike::Hard,
             Self::Overdue(Overdue::Syncing) => Strike::Soft,

@@ -38,7 +38,7 @@ impl Machine {
             }
             HubFrame::Token(token) => {
                 let grant = token.grant.clone();
-                let applied = self.held.token(token);
+                let applied = self.held.token(&token);
                 self.applied(applied, Some(&grant), now, out);
             }
             HubFrame::Status(status) => {
@@ -47,8 +47,9 @@ impl Machine {
                 self.applied(applied, Some(&grant), now, out);
             }
             HubFrame::Done(done) => {
-                self.asks.done(&done.id, done.version, now);
-                self.redeemer.done(&done.id, out);
+                if !self.redeemer.done(&done.id, out) {
+                    self.asks.done(&done.id, done.version, now);
+                }
             }
             HubFrame::Error(error) => self.error(error, now, out),
             HubFrame::Goaway(goaway) => self.goaway(&goaway, now, entropy),

@@ -18,9 +18,12 @@ use axum::{
 use futures::{SinkExt as _, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use lockstep_protocol::{
-    ClientFrame, Code, Cursor, Epoch, GrantName, HubFrame, Secret, Seq, SessionId, UnixSeconds, Version, decode_client,
-    encode,
-    frame::{Cause, Done, Error, Goaway, Health, Hello, ReconnectAfter, Resume, Status, Synced, Token, Welcome},
+    ClientFrame, Code, Cursor, Epoch, GrantName, HubFrame, RequestId, Secret, Seq, SessionId, UnixSeconds, Version,
+    decode_client, encode,
+    frame::{
+        Cause, Done, Error, Failed, Goaway, Health, Hello, Publish, ReconnectAfter, Resume, Status, Synced, Token,
+        Welcome,
+    },
     http::{GrantVersion, PollAnswer, Problem, RefreshBody},
 };
 use serde::Deserialize;
@@ -97,9 +100,16 @@ pub struct Core {
     pub lose_purchases: u64,
     /// Frames to be sent to whichever session is live.
     pub outbox: VecDeque<HubFrame>,
-    /// What the hub says to `publish`.
     pub clock_ahead: i64,
     pub life: Option<u64>,
+    /// What the hub says to `publish` and `failed`; none: nothing.
+    pub takes_results: Option<Result<(), Code>>,
+    pub published: Vec<Publish>,
+    pub failed: Vec<Failed>,
+    /// What the provider answers, and after how long.
+    pub provider: (u16, String, Duration),
+    /// Content type and body of each redeem.
+    pub redeems: Vec<(String, String)>,
 }
 
 #[derive(Clone)]
@@ -123,6 +133,7 @@ impl Hub {
             .route("/v1/tokens", get(poll))
             .route("/v1/grants/{provider}/{account}/refresh", post(refresh))
             .route("/oauth/token", post(token))
+            .route("/provider/token", post(provider))
             .with_state(hub.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         hub
@@ -193,6 +204,15 @@ impl Core {
             outbox: VecDeque::new(),
             clock_ahead: 0,
             life: Some(3600),
+            takes_results: Some(Ok(())),
+            published: Vec::new(),
+            failed: Vec::new(),
+            provider: (
+                200,
+                r#"{"access_token":"fresh","refresh_token":"rt-2","expires_in":"3600"}"#.into(),
+                Duration::ZERO,
+            ),
+            redeems: Vec::new(),
         }
     }
 
@@ -259,6 +279,41 @@ impl Core {
         let mut newer: Vec<_> = self.grants.values().filter(|f| seq_of(f) > seq).cloned().collect();
         newer.sort_by_key(seq_of);
         newer
+    }
+
+    /// A new session: its number, what is said first, and the seq that this reaches.
+    fn begin(&mut self, hello: &Hello) -> (u64, Vec<HubFrame>, u64) {
+        self.sessions += 1;
+        self.live += 1;
+        let (resume, from) = self.resume(hello.cursor.as_deref());
+        let mut opening = vec![HubFrame::Welcome(Welcome {
+            session: SessionId(uuid::Uuid::new_v4()),
+            user: "alice".parse().unwrap(),
+            epoch: self.epoch,
+            time: UnixSeconds(self.now()),
+            heartbeat: 20,
+            resume,
+        })];
+        opening.extend(self.newer_than(from));
+        opening.push(HubFrame::Synced(Synced { cursor: self.cursor() }));
+        (self.sessions, opening, self.seq)
+    }
+
+    /// What a session has to say now, and the code to close it with; none: it was killed.
+    fn due(&mut self, number: u64, sent: &mut u64) -> Option<(Vec<HubFrame>, Option<u16>)> {
+        if self.killed > number {
+            return None;
+        }
+        let mut todo: Vec<_> = self.outbox.drain(..).collect();
+        if let Some(reconnect_after) = self.goaway.take() {
+            todo.push(HubFrame::Goaway(Goaway {
+                reason: "restart".into(),
+                reconnect_after,
+            }));
+        }
+        todo.extend(self.newer_than(*sent));
+        *sent = self.seq;
+        Some((todo, self.close_all))
     }
 
     /// Where a client stands: how to resume, and from which seq.
@@ -367,57 +422,33 @@ async fn session(hub: &Hub, mut ws: Ws) {
     if !taken {
         return close(&mut ws, 4401).await;
     }
-    let (number, opening, mut sent) = hub.with(|core| {
-        core.sessions += 1;
-        core.live += 1;
-        let (resume, from) = core.resume(hello.cursor.as_deref());
-        let mut opening = vec![HubFrame::Welcome(Welcome {
-            session: SessionId(uuid::Uuid::new_v4()),
-            user: "alice".parse().unwrap(),
-            epoch: core.epoch,
-            time: UnixSeconds(core.now()),
-            heartbeat: 20,
-            resume,
-        })];
-        opening.extend(core.newer_than(from));
-        opening.push(HubFrame::Synced(Synced { cursor: core.cursor() }));
-        (core.sessions, opening, core.seq)
-    });
+    let (number, opening, sent) = hub.with(|core| core.begin(&hello));
     let _live = Live(hub);
-    let mut changed = hub.changed.subscribe();
     for frame in opening {
         say(&mut ws, &frame).await;
     }
+    serve(hub, &mut ws, number, sent).await;
+}
+
+async fn serve(hub: &Hub, ws: &mut Ws, number: u64, mut sent: u64) {
+    let mut changed = hub.changed.subscribe();
     loop {
-        let todo = {
-            let mut core = hub.core.lock().unwrap();
-            if core.killed > number {
-                return;
-            }
-            let mut todo: Vec<_> = core.outbox.drain(..).collect();
-            if let Some(reconnect_after) = core.goaway.take() {
-                todo.push(HubFrame::Goaway(Goaway {
-                    reason: "restart".into(),
-                    reconnect_after,
-                }));
-            }
-            todo.extend(core.newer_than(sent));
-            sent = core.seq;
-            (todo, core.close_all)
+        let Some((todo, code)) = hub.core.lock().unwrap().due(number, &mut sent) else {
+            return;
         };
-        for frame in &todo.0 {
-            if !say(&mut ws, frame).await {
+        for frame in &todo {
+            if !say(ws, frame).await {
                 return;
             }
         }
-        if let Some(code) = todo.1 {
-            return close(&mut ws, code).await;
+        if let Some(code) = code {
+            return close(ws, code).await;
         }
         tokio::select! {
             message = ws.next() => match message {
                 Some(Ok(Message::Text(text))) => {
                     let frame = decode_client(&text).unwrap();
-                    if let Some(answer) = answer(hub, frame) && !say(&mut ws, &answer).await {
+                    if let Some(answer) = answer(hub, frame) && !say(ws, &answer).await {
                         return;
                     }
                 }
@@ -452,9 +483,43 @@ fn answer(hub: &Hub, frame: ClientFrame) -> Option<HubFrame> {
                     retry_at: retry_at.map(UnixSeconds),
                 })),
             },
+            ClientFrame::Publish(publish) => {
+                core.published.push(publish.clone());
+                let took = core.takes_results?;
+                Some(told(publish.id, publish.grant, publish.from_version.next(), took))
+            }
+            ClientFrame::Failed(failed) => {
+                core.failed.push(failed.clone());
+                let took = core.takes_results?;
+                Some(told(failed.id, failed.grant, Version(1), took))
+            }
             _ => None,
         }
     })
+}
+
+fn told(id: RequestId, grant: GrantName, version: Version, took: Result<(), Code>) -> HubFrame {
+    match took {
+        Ok(()) => HubFrame::Done(Done { id, grant, version }),
+        Err(code) => HubFrame::Error(Error {
+            id: Some(id),
+            grant: Some(grant),
+            code,
+            message: "no".into(),
+            retry_at: None,
+        }),
+    }
+}
+
+/// The authorization server of a device-side redeem.
+async fn provider(State(hub): State<Hub>, headers: axum::http::HeaderMap, body: String) -> Response {
+    let kind = headers[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+    let (status, answer, delay) = hub.with(|core| {
+        core.redeems.push((kind, body));
+        core.provider.clone()
+    });
+    tokio::time::sleep(delay).await;
+    (StatusCode::from_u16(status).unwrap(), answer).into_response()
 }
 
 #[derive(Deserialize)]

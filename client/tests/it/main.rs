@@ -12,6 +12,7 @@ mod cache;
 mod hub;
 mod poll;
 mod proxy;
+mod redeem;
 mod ws;
 
 use std::time::Duration;

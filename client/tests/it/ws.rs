@@ -38,7 +38,7 @@ async fn what_is_pushed_is_held_and_acked() {
         assert!(
             core.refreshes.is_empty(),
             "a good token in memory needs no word to the hub"
-        )
+        );
     });
 }
 
@@ -149,7 +149,7 @@ async fn refusals_come_in_tiers() {
             core.refreshes.len(),
             2,
             "nothing is asked before the time that the hub gave"
-        )
+        );
     });
 
     hub.with(|core| core.status(&grant(), Health::ReauthRequired, "family revoked"));
