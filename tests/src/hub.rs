@@ -27,6 +27,7 @@ pub struct Hub {
     process: Option<Process>,
     settings: Settings,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
     /// Where clients connect.
     pub listen: SocketAddr,
     /// Where operators connect.
@@ -49,21 +50,46 @@ impl Hub {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_with(settings: Settings, environment: &[(&str, &str)]) -> Self {
+        let mut hub = Self::prepare(settings);
+        hub.environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        hub.start_again().await;
+        hub
+    }
+
+    /// A hub whose store lies on a file system of its own, of `bytes`: it can be filled (see [`Hub::volume`]).
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_on_volume(settings: Settings, bytes: u64) -> Self {
+        let mut hub = Self::prepare(settings.set("store.url", "file:volume/lockstep.db"));
+        let volume = hub.dir.path().join("volume");
+        std::fs::create_dir(&volume).expect("a directory");
+        let mount = format!(
+            "mount -t tmpfs -o size={bytes} tmpfs '{}' && exec \"$0\" \"$@\"",
+            volume.display()
+        );
+        // A mount namespace of its own: the mount ends with the hub, and needs no root.
+        let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &mount];
+        hub.wrapper = wrapper.map(str::to_owned).to_vec();
+        hub.start_again().await;
+        hub
+    }
+
+    fn prepare(settings: Settings) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut hub = Self {
+        Self {
             process: None,
             settings,
-            environment: environment
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
+            environment: Vec::new(),
+            wrapper: Vec::new(),
             listen: nowhere,
             admin_listen: nowhere,
             admin_token: format!("admin-{}", uuid::Uuid::new_v4().simple()),
             dir: TempDir::with_prefix("lockstep-hub-").expect("a temporary directory"),
-        };
-        hub.start_again().await;
-        hub
+        }
     }
 
     /// Starts it again in the same directory and, from the second time on, on the same ports.
@@ -100,7 +126,15 @@ impl Hub {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binaries::hub());
+        let hub = binaries::hub();
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(hub),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(hub);
+                command
+            }
+        };
         command
             .arg("serve")
             .arg("--config")
@@ -171,6 +205,16 @@ impl Hub {
         std::fs::read(self.dir.path().join("hub.log"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
+    }
+
+    /// The file system of its own that the store lies on, as this process can reach it.
+    ///
+    /// # Panics
+    /// When the hub does not run.
+    pub fn volume(&self) -> PathBuf {
+        let pid = self.process().pid().expect("the hub runs").as_raw_nonzero();
+        let inside = self.dir.path().join("volume");
+        PathBuf::from(format!("/proc/{pid}/root{}", inside.display()))
     }
 
     /// The hub's directory: config, store, key, spool, log.

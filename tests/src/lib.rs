@@ -15,6 +15,8 @@ pub mod hub;
 pub mod oidc;
 pub mod process;
 pub mod provider;
+pub mod scene;
+pub mod servers;
 pub mod settings;
 pub mod wait;
 
@@ -23,5 +25,7 @@ pub use device::{Enrolled, Event, Follower, Session};
 pub use hub::Hub;
 pub use oidc::Oidc;
 pub use provider::{Fault, Provider};
+pub use scene::{GRANT, Scene};
+pub use servers::{Postgres, Redis};
 pub use settings::Settings;
 pub use wait::{BOUND, eventually, within};

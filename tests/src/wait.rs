@@ -14,11 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(15);
 ///
 /// # Panics
 /// When it has not within `bound`; the message names `what`.
-pub async fn eventually<T, F, Fut>(what: &str, bound: Duration, mut look: F) -> T
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
+pub async fn eventually<T>(what: &str, bound: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + bound;
     loop {
         if let Some(found) = look().await {

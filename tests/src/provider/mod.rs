@@ -94,6 +94,11 @@ impl Provider {
         format!("http://{}/token", self.address)
     }
 
+    /// A resource that asks for a live access token.
+    pub fn resource(&self) -> String {
+        format!("http://{}/resource", self.address)
+    }
+
     /// A user logs in: the first pair of a family, or a fresh one.
     pub fn login(&self, family: &str) -> Pair {
         self.state().model.login(family)

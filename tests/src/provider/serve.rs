@@ -57,6 +57,9 @@ pub(super) async fn serve(address: SocketAddr, state: Shared) -> io::Result<(Soc
 
 async fn token(request: Request<Incoming>, state: Shared) -> Result<Response<Full<Bytes>>, Cut> {
     let (head, body) = request.into_parts();
+    if head.uri.path() == "/resource" {
+        return respond(resource(&head.headers, &state));
+    }
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
     let field = |name| {
         head.headers
@@ -83,7 +86,22 @@ async fn token(request: Request<Incoming>, state: Shared) -> Result<Response<Ful
     );
     // Also when the hub goes away in the middle: a cut call is over.
     let _over = Over { state: &state, index };
-    let reply = treat(&state, index, fault).await?;
+    respond(treat(&state, index, fault).await?)
+}
+
+/// What access tokens are for (RFC 6750).
+fn resource(headers: &header::HeaderMap, state: &Shared) -> Reply {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = bearer.and_then(|value| value.strip_prefix("Bearer "));
+    let status = if token.is_some_and(|token| lock(state).model.is_live(token)) {
+        200
+    } else {
+        401
+    };
+    Reply::empty(status)
+}
+
+fn respond(reply: Reply) -> Result<Response<Full<Bytes>>, Cut> {
     let mut response = Response::builder().status(reply.status);
     for (name, value) in &reply.headers {
         response = response.header(name, value);

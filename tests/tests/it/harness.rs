@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_tests::{
-    Answer, Fault, Oidc, Provider,
+    Answer, Fault, Oidc, Postgres, Provider, Redis,
     admin::http,
     provider::{Gate, Outcome, Rules},
 };
@@ -116,4 +116,18 @@ async fn the_real_provider_grants_by_code_and_by_hand_and_rotates_strictly() {
         }
     }
     assert_eq!(oidc.refreshes().await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_and_redis_come_back_after_they_were_killed() {
+    let (mut postgres, mut redis) = tokio::join!(Postgres::start(), Redis::start());
+    postgres
+        .run("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+        .await;
+    postgres.stop_at_once().await;
+    redis.kill9().await;
+    postgres.start_again().await;
+    redis.start_again().await;
+    assert_eq!(postgres.run("SELECT n FROM kept").await, "7");
+    assert!(postgres.dir().join("data").is_dir() && redis.url().starts_with("redis://127.0.0.1:"));
 }

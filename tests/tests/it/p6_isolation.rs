@@ -1,0 +1,133 @@
+//! P6: one bad grant harms nobody else.
+
+use std::time::{Duration, Instant};
+
+use lockstep_tests::{BOUND, Fault, GRANT, Provider, Scene, Session, provider::Gate};
+use serde_json::json;
+
+/// Longer than a healthy refresh takes on a busy machine, shorter than any time-out that could hide behind it.
+const PROMPTLY: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_provider_that_hangs_does_not_delay_the_users_of_another() {
+    let dead = Provider::start().await;
+    let scene = Scene::set(|settings| settings.provider("dead", &dead.token_endpoint())).await;
+    let gate = Gate::closed();
+    dead.always(Some(Fault::HoldBefore(gate.clone())));
+    let mut waiting = Vec::new();
+    for n in 0..30 {
+        let user = format!("stuck-{n}");
+        let login = dead.login(&user).login();
+        scene.admin.login(&user, "dead/main", &login).await.expect(200);
+        let mut session = Session::fresh(&scene.hub, &scene.admin.enrol(&user).await).await;
+        session.ask_refresh("dead/main", 1).await;
+        waiting.push(session);
+    }
+    let mut session = scene.session("alice").await;
+
+    let asked = Instant::now();
+    assert_eq!(session.refresh(GRANT, 1).await["version"], 2);
+
+    assert!(asked.elapsed() < PROMPTLY, "{:?}", asked.elapsed());
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_device_that_floods_does_not_delay_another_user() {
+    let scene = Scene::new().await;
+    let flooder = scene.user("mallory").await;
+    let mut session = scene.session("alice").await;
+    let (mut flood, _) = Session::connect(&scene.hub, &flooder, None).await;
+    let flooding = tokio::spawn(async move {
+        for n in 0..20_000 {
+            let ask = json!({"type": "refresh", "id": n.to_string(), "grant": GRANT, "rejected_version": 1, "reason": "expired"});
+            flood.send(&ask).await;
+        }
+        flood
+    });
+
+    for version in 1..=5 {
+        let asked = Instant::now();
+        assert_eq!(session.refresh(GRANT, version).await["version"], version + 1);
+        assert!(asked.elapsed() < PROMPTLY, "{:?}", asked.elapsed());
+    }
+
+    flooding.abort();
+    assert!(
+        scene.provider.calls_of("mallory").len() <= 1,
+        "a flood about version 1 is one redeem"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_flood_of_refreshes_is_one_redeem_and_every_request_has_its_answer() {
+    let scene = Scene::new().await;
+    let mut session = scene.session("alice").await;
+    scene.provider.fault(Fault::Slow(Duration::from_millis(300)));
+    let mut ids = Vec::new();
+    for _ in 0..500 {
+        ids.push(session.ask_refresh(GRANT, 1).await);
+    }
+
+    for id in ids {
+        let answer = session.answer(&id).await;
+        // Above a bound the hub may refuse to remember who waits; it says so.
+        let fair = answer["version"] == 2 || answer["code"] == "rate_limited" || answer["code"] == "unavailable";
+        assert!(fair, "{answer}");
+    }
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_no_device_sees_anything_of_another_user() {
+    let scene = Scene::new().await;
+    let mut bob = scene.session("bob").await;
+    let alice = scene.user("alice").await;
+    let mut session = Session::fresh(&scene.hub, &alice).await;
+    let other = scene.provider.login("alice-other");
+    scene
+        .admin
+        .login("alice", "example/secret", &other.login())
+        .await
+        .expect(200);
+    session.refresh(GRANT, 1).await;
+
+    for (grant, code) in [
+        ("example/secret", "unknown_grant"),
+        ("example/nothing", "unknown_grant"),
+    ] {
+        let answer = bob.refresh(grant, 1).await;
+        assert_eq!((&answer["type"], &answer["code"]), (&"error".into(), &code.into()));
+    }
+    assert_eq!(
+        bob.refresh(GRANT, 1).await["version"],
+        2,
+        "a name like another's is one's own"
+    );
+    bob.settle().await;
+    let hers = ["alice", "alice-other"].map(|family| scene.provider.newest(family).access_token);
+    let seen = bob
+        .frames
+        .iter()
+        .any(|frame| hers.iter().any(|token| frame["access_token"] == token.as_str()));
+    assert!(!seen, "bob was sent a token of alice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_hundred_bad_connections_do_not_delay_a_good_one() {
+    let scene = Scene::new().await;
+    let device = scene.user("alice").await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        if let Ok(session) = Session::open(scene.hub.listen).await {
+            silent.push(session);
+        }
+    }
+    let asked = Instant::now();
+    let (mut session, _) = Session::connect(&scene.hub, &device, None).await;
+    assert_eq!(session.refresh(GRANT, 1).await["version"], 2);
+    assert!(asked.elapsed() < PROMPTLY, "{:?}", asked.elapsed());
+    for mut session in silent.drain(..3) {
+        assert_eq!(session.closed_within(BOUND).await, Some(4408));
+    }
+}

@@ -1,0 +1,62 @@
+//! Against the certified npm `oidc-provider`, which revokes the whole grant on reuse.
+
+use std::{collections::HashMap, time::Duration};
+
+use lockstep_tests::{Follower, GRANT, Hub, Oidc, Settings, device::all_reach, eventually};
+use serde_json::{Value, json};
+
+const CONVERGE_WITHIN: Duration = Duration::from_secs(30);
+
+/// That every refresh token was sent once, and none was refused.
+async fn assert_one_call_each(oidc: &Oidc) -> usize {
+    let calls = oidc.refreshes().await;
+    let mut sent: HashMap<String, usize> = HashMap::new();
+    for call in &calls {
+        assert_eq!(call["status"], 200, "{call}");
+        *sent.entry(call["refresh_token"].to_string()).or_default() += 1;
+    }
+    assert!(sent.values().all(|times| *times == 1), "a refresh token was sent twice");
+    calls.len()
+}
+
+async fn rotations(login: impl AsyncFnOnce(&Oidc) -> Value) {
+    let oidc = Oidc::start(2).await;
+    let settings = Settings::new(&oidc.token_endpoint()).example("lead", "30s");
+    let hub = Hub::start(settings).await;
+    let admin = hub.admin();
+    let tokens = login(&oidc).await;
+    admin.login("alice", GRANT, &tokens).await.expect(200);
+    let mut followers = Vec::new();
+    for kind in ["desktop", "cli", "server", "web"] {
+        let device = admin.enrol_as("alice", &json!({"kind": kind, "name": kind})).await;
+        followers.push(Follower::start(hub.listen, device));
+    }
+
+    all_reach(&followers, GRANT, 16, Duration::from_secs(90)).await;
+
+    let calls = assert_one_call_each(&oidc).await;
+    let version = admin.grant("alice", GRANT).await["version"].as_u64().unwrap_or(0);
+    assert!(
+        (version - 2..=version).contains(&(calls as u64)),
+        "{calls} calls made {version} versions"
+    );
+    eventually("all devices acked", CONVERGE_WITHIN, async || {
+        let view = admin.user("alice").await.expect(200);
+        let devices = view["devices"].as_array().cloned().unwrap_or_default();
+        devices.iter().all(|device| device["behind"] == json!([])).then_some(())
+    })
+    .await;
+    for follower in &followers {
+        assert_eq!(follower.faults(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imported_grant_rotates_with_one_call_each() {
+    rotations(Oidc::mint).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_by_code_with_pkce_rotates_with_one_call_each() {
+    rotations(Oidc::log_in).await;
+}

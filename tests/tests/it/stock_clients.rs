@@ -1,0 +1,185 @@
+//! Stock OAuth clients, unmodified, share one grant through the hub's token endpoint: each as its users would use it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lockstep_tests::{Answer, GRANT, Scene, Session, admin::http, eventually, process, provider::Rules};
+use oauth2::{
+    AuthUrl, ClientId, HttpRequest, HttpResponse, RefreshToken, TokenResponse, TokenUrl, basic::BasicClient,
+    http::Response,
+};
+use reqwest::Method;
+use serde_json::Value;
+use tokio::process::Command;
+
+const HOME: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/stock-clients");
+/// How many processes of each library wake up at once with a stale token.
+const PROCESSES: usize = 3;
+
+fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
+    std::env::var_os("LOCKSTEP_PYTHON").map_or(own, PathBuf::from)
+}
+
+/// A grant whose access token has just expired, and a slave of it.
+async fn stale() -> (Scene, String) {
+    let rules = Rules {
+        ttl: Some(Duration::from_secs(2)),
+        ..Rules::default()
+    };
+    let scene = Scene::with(rules, |settings| settings.example("lead", "0s")).await;
+    let device = scene.user("alice").await;
+    let path = format!("/admin/v1/devices/{}/grants/{GRANT}", device.id);
+    let made = Answer::to(scene.admin.request(Method::POST, &path)).await.expect(201);
+    let slave = made["refresh_token"].as_str().expect("a slave").to_owned();
+    scene
+        .provider
+        .rules(|rules| rules.ttl = Some(Duration::from_secs(3600)));
+    let first = scene.provider.newest("alice").access_token;
+    eventually("the token expires", Duration::from_secs(20), async || {
+        (!scene.provider.is_live(&first)).then_some(())
+    })
+    .await;
+    scene
+        .provider
+        .rules(|rules| rules.ttl = Some(Duration::from_secs(3600)));
+    (scene, slave)
+}
+
+async fn wake(scene: &Scene, program: &Path, script: &str, library: &str, slave: &str) -> Value {
+    let mut command = Command::new(program);
+    command.current_dir(HOME).args([
+        script,
+        library,
+        &scene.hub.url("/oauth/token"),
+        slave,
+        &scene.provider.resource(),
+    ]);
+    let output = process::run(&mut command).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&said).unwrap_or_else(|_| {
+        panic!(
+            "{library} (run scripts/setup?): {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+async fn share(program: &Path, script: &str, library: &str) {
+    let (scene, slave) = stale().await;
+
+    let woken = (0..PROCESSES).map(|_| wake(&scene, program, script, library, &slave));
+    let woken = futures::future::join_all(woken).await;
+
+    let newest = scene.provider.newest("alice").access_token;
+    for held in woken {
+        assert_eq!(
+            (&held["status"], &held["access_token"]),
+            (&200.into(), &newest.as_str().into()),
+            "{library}: {held}"
+        );
+        assert_eq!(
+            held["refresh_token"],
+            slave.as_str(),
+            "{library} keeps what it needs next time"
+        );
+    }
+    assert_eq!(scene.provider.calls().len(), 1, "{library}: one redeem");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_oauthlib_shares_one_grant() {
+    share(&python(), "stock.py", "requests-oauthlib").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authlib_shares_one_grant() {
+    share(&python(), "stock.py", "authlib").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn google_auth_shares_one_grant() {
+    share(&python(), "stock.py", "google-auth").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_shares_one_grant() {
+    share(Path::new("node"), "stock.mjs", "openid-client").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn simple_oauth2_shares_one_grant() {
+    share(Path::new("node"), "stock.mjs", "simple-oauth2").await;
+}
+
+/// The transport that the `oauth2` crate leaves to its users.
+async fn send(request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
+    let (head, body) = request.into_parts();
+    let response = http()
+        .request(head.method, head.uri.to_string())
+        .headers(head.headers)
+        .body(body)
+        .send()
+        .await?;
+    let mut answer = Response::new(Vec::new());
+    *answer.status_mut() = response.status();
+    *answer.headers_mut() = response.headers().clone();
+    *answer.body_mut() = response.bytes().await?.to_vec();
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_crate_oauth2_shares_one_grant() {
+    let (scene, slave) = stale().await;
+    let url = scene.hub.url("/oauth/token");
+    let client = BasicClient::new(ClientId::new("stock".into()))
+        .set_auth_uri(AuthUrl::new(url.clone()).expect("a URL"))
+        .set_token_uri(TokenUrl::new(url).expect("a URL"));
+    let slave = RefreshToken::new(slave);
+
+    let exchange = || async { client.exchange_refresh_token(&slave).request_async(&send).await };
+    let answers = futures::future::join_all((0..8).map(|_| exchange())).await;
+
+    let newest = scene.provider.newest("alice").access_token;
+    for answer in answers {
+        let token = answer.expect("a token");
+        assert_eq!(token.access_token().secret(), &newest);
+        assert!(token.refresh_token().is_some() && token.expires_in().is_some());
+    }
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_them_and_a_device_on_a_socket_share_one_redeem() {
+    let (scene, slave) = stale().await;
+    let other = scene.admin.enrol("alice").await;
+    let mut session = Session::open(scene.hub.listen).await.expect("a connection");
+    session.acks = true;
+    session.send(&other.hello(None)).await;
+    session.frame("synced").await;
+    let python = python();
+    let node = Path::new("node");
+
+    let woken = futures::future::join_all([
+        wake(&scene, &python, "stock.py", "requests-oauthlib", &slave),
+        wake(&scene, &python, "stock.py", "authlib", &slave),
+        wake(&scene, &python, "stock.py", "google-auth", &slave),
+        wake(&scene, node, "stock.mjs", "openid-client", &slave),
+        wake(&scene, node, "stock.mjs", "simple-oauth2", &slave),
+    ])
+    .await;
+
+    let pushed = session
+        .until("the push", |frame| frame["type"] == "token" && frame["version"] == 2)
+        .await;
+    for held in woken {
+        assert_eq!(
+            (&held["status"], &held["access_token"]),
+            (&200.into(), &pushed["access_token"]),
+            "{held}"
+        );
+    }
+    assert_eq!(scene.provider.calls().len(), 1);
+}
