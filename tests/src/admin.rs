@@ -1,6 +1,6 @@
 //! The admin API, spoken with a plain HTTP client.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -73,13 +73,20 @@ impl Answer {
 }
 
 /// A client without proxies, pools or patience: what a test says goes to the hub as it is.
+///
+/// # Panics
+/// When the system has no TLS roots at all.
 pub fn http() -> Client {
-    Client::builder()
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .expect("a client without TLS roots can be built")
+    // One for all: building one reads the system's certificates, and nothing is kept between two requests.
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+        Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("an HTTP client")
+    });
+    CLIENT.clone()
 }
 
 /// The admin API of a hub.

@@ -35,6 +35,8 @@ pub struct Call {
     pub family: String,
     /// The generation of the token that was sent; 0 for an unknown one.
     pub generation: u64,
+    /// The login that it came from.
+    pub login: u64,
     /// What became of it.
     pub outcome: Outcome,
     /// `content-type` of the request.
@@ -241,7 +243,10 @@ impl Provider {
                 continue;
             };
             let late = |call: &&Call| {
-                call.family == pair.family && call.generation < pair.generation && call.arrived > at && rotates(&state)
+                (&call.family, call.login) == (&pair.family, pair.login)
+                    && call.generation < pair.generation
+                    && call.arrived > at
+                    && rotates(&state)
             };
             found.extend(calls.iter().filter(late).cloned());
         }

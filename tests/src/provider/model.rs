@@ -36,8 +36,10 @@ impl Default for Rules {
 pub struct Pair {
     /// The grant that the pair belongs to.
     pub family: String,
-    /// 1 for the login's pair, one more with each rotation.
+    /// 1 for the first login's pair, one more with each rotation or login.
     pub generation: u64,
+    /// Rises with each login: what a rotation supersedes is of the same one.
+    pub login: u64,
     /// The access token.
     pub access_token: String,
     /// The refresh token.
@@ -100,14 +102,16 @@ impl Model {
 
     /// A login: a family's first pair, or a new one for a family whose user logs in again.
     pub(super) fn login(&mut self, family: &str) -> Pair {
-        let newest = self
-            .pairs
-            .iter()
-            .filter(|issued| issued.pair.family == family)
-            .map(|i| i.pair.generation)
-            .max();
+        let of_family = || {
+            self.pairs
+                .iter()
+                .map(|issued| &issued.pair)
+                .filter(|pair| pair.family == family)
+        };
+        let generation = of_family().map(|pair| pair.generation).max().unwrap_or(0) + 1;
+        let login = of_family().map(|pair| pair.login).max().unwrap_or(0) + 1;
         self.revoked.remove(family);
-        self.issue(family, newest.unwrap_or(0) + 1, None)
+        self.issue(family, generation, login, None)
     }
 
     /// A refresh token grant (RFC 6749 section 6).
@@ -123,6 +127,7 @@ impl Model {
             let pair = self.issue(
                 &presented.family,
                 presented.generation + 1,
+                presented.login,
                 Some(presented.refresh_token),
             );
             return (Outcome::Issued, Some(pair));
@@ -133,7 +138,7 @@ impl Model {
                 if self.rules.kills_access {
                     self.pairs[index].dies_at = Some(Instant::now());
                 }
-                let pair = self.issue(&presented.family, presented.generation + 1, None);
+                let pair = self.issue(&presented.family, presented.generation + 1, presented.login, None);
                 (Outcome::Issued, Some(pair))
             }
             Some(used_at) if used_at.elapsed() < self.rules.grace => (Outcome::Again, self.successor(&presented)),
@@ -188,11 +193,12 @@ impl Model {
         self.pairs.iter().find(next).map(|issued| issued.pair.clone())
     }
 
-    fn issue(&mut self, family: &str, generation: u64, refresh_token: Option<String>) -> Pair {
+    fn issue(&mut self, family: &str, generation: u64, login: u64, refresh_token: Option<String>) -> Pair {
         let random = || uuid::Uuid::new_v4().simple().to_string();
         let pair = Pair {
             family: family.to_owned(),
             generation,
+            login,
             access_token: format!("at-{family}-{generation}-{}", random()),
             refresh_token: refresh_token.unwrap_or_else(|| format!("rt-{family}-{generation}-{}", random())),
             expires_in: self.rules.ttl.map(|ttl| ttl.as_secs()),

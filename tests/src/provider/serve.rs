@@ -78,6 +78,7 @@ async fn token(request: Request<Incoming>, state: Shared) -> Result<Response<Ful
             refresh_token: String::new(),
             family: String::new(),
             generation: 0,
+            login: 0,
             outcome: Outcome::NotProcessed,
             content_type,
             authorization: field(header::AUTHORIZATION).map(str::to_owned),
@@ -125,6 +126,7 @@ fn arrive(state: &Shared, refresh_token: String, mut call: Call) -> (usize, Opti
     if let Some(pair) = state.model.pair_of_refresh(&refresh_token) {
         call.family.clone_from(&pair.family);
         call.generation = pair.generation;
+        call.login = pair.login;
     }
     call.refresh_token = refresh_token;
     let mine = state

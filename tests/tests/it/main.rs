@@ -4,7 +4,6 @@
 mod admin_api;
 mod crash_loop;
 mod drop_in;
-mod election;
 mod frames;
 mod harness;
 mod identity;

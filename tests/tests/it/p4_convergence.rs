@@ -27,9 +27,7 @@ async fn p4_a_push_is_acked_and_the_operator_sees_who_is_behind() {
     not_acking.acks = false;
 
     acking.refresh(GRANT, 1).await;
-    acking
-        .until("the push", |frame| frame["version"] == 2 && frame["type"] == "token")
-        .await;
+    acking.settle().await;
 
     let seq = acking.token(GRANT).map(|token| token["seq"].clone());
     let seen = eventually("the ack is seen", BOUND, async || {

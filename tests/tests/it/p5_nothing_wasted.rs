@@ -109,14 +109,15 @@ async fn p5_inside_the_grace_a_crash_in_the_middle_costs_nothing() {
 async fn p5_an_unusable_answer_is_no_reason_to_send_the_token_again() {
     let scene = Scene::new().await;
     let mut session = scene.session("alice").await;
-    for body in [
+    let bodies = [
         "",
         "<html>oops</html>",
         "{}",
         r#"{"access_token":""}"#,
         r#"{"access_token":17}"#,
-    ] {
-        let user = format!("user-{}", body.len());
+    ];
+    for (n, body) in bodies.into_iter().enumerate() {
+        let user = format!("user-{n}");
         let mut session = scene.session(&user).await;
         scene
             .provider

@@ -261,11 +261,7 @@ async fn polling_devices_and_sockets_hold_the_same() {
         let query = format!("?after={}&wait=25", cursor(&answer));
         let (next, _) = tokio::join!(scene.poll(&poller, &query), session.refresh(GRANT, version - 1));
         answer = next.expect(200);
-        session
-            .until("the push", |frame| {
-                frame["type"] == "token" && frame["version"] == version
-            })
-            .await;
+        session.settle().await;
         let pushed = session.token(GRANT).expect("a token");
         for field in ["version", "seq", "access_token", "cursor", "expires_at"] {
             assert_eq!(answer["tokens"][0][field], pushed[field], "{field}");
