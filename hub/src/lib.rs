@@ -19,6 +19,7 @@ pub mod shell;
 pub mod spool;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;
 pub mod user;
 pub mod vault;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{Done, outcome::Outcome, show};
-use crate::{config::Config, provider::Providers};
+use crate::{config::Config, provider::Providers, tls::Certificates};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -31,6 +31,9 @@ pub(super) fn run(action: &Action) -> Done {
             let config = load(&file.config)?;
             // What can only be seen by opening other files.
             Providers::new(&config).map_err(Outcome::failed)?;
+            if let Some(tls) = &config.tls {
+                Certificates::load(tls).map_err(Outcome::failed)?;
+            }
             show::text(&format!("{}: ok\n", file.config.display()))
         }
         Action::Print(file) => show::text(&load(&file.config)?.print()),

@@ -22,7 +22,9 @@ use toml::de::DeTable;
 
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use settings::{Alerts, Cluster, Election, Identity, Limits, Log, ProviderSettings, Server, Store, Tls};
-pub use types::{ClientAuth, ClusterUrl, Hidden, LogFormat, LogLevel, Network, Origin, RequestFormat, StoreUrl};
+pub use types::{
+    ClientAuth, ClusterUrl, ForwardedHeader, Hidden, LogFormat, LogLevel, Network, Origin, RequestFormat, StoreUrl,
+};
 
 use crate::{
     identity::{IdentitySettings, Issuer},

@@ -12,7 +12,9 @@ use url::Url;
 
 use super::{
     section::section,
-    types::{ClientAuth, ClusterUrl, Hidden, LogFormat, LogLevel, Network, Origin, RequestFormat, StoreUrl},
+    types::{
+        ClientAuth, ClusterUrl, ForwardedHeader, Hidden, LogFormat, LogLevel, Network, Origin, RequestFormat, StoreUrl,
+    },
     word::word_value,
 };
 use crate::store::DeviceKind;
@@ -43,8 +45,10 @@ section! {
         pub allowed_origins: Vec<Origin> = default(Vec::new());
         /// Whether a proxy in front of the hub does TLS.
         pub behind_proxy: bool = default(false);
-        /// Networks of the proxies whose `Forwarded` and `X-Forwarded-For` headers are believed.
+        /// Networks of the proxies that are believed when they tell a client's address.
         pub trusted_proxies: Vec<Network> = default(Vec::new());
+        /// The header in which they tell it: "x-forwarded-for" or "forwarded". The other one is not believed.
+        pub forwarded_header: ForwardedHeader = default(ForwardedHeader::XForwardedFor);
         /// On shutdown: how long the sessions have to leave.
         pub drain: Duration = default(seconds(10));
         /// How often a session is pinged; two missed pongs end it.

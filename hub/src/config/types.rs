@@ -30,6 +30,15 @@ pub enum RequestFormat {
     Json,
 }
 
+/// Which header the proxies in front of the hub set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`, as most do.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
@@ -56,6 +65,7 @@ pub enum LogFormat {
 
 word_value! { ClientAuth { None = "none", Basic = "basic", Post = "post" } }
 word_value! { RequestFormat { Form = "form", Json = "json" } }
+word_value! { ForwardedHeader { XForwardedFor = "x-forwarded-for", Forwarded = "forwarded" } }
 word_value! { LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" } }
 word_value! { LogFormat { Text = "text", Json = "json" } }
 

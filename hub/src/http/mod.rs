@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod body;
 mod device;
+pub mod forwarded;
 mod ops;
 mod poll;
 pub mod problem;
