@@ -29,9 +29,33 @@ const MARGIN: u64 = 16 * 1024 * 1024;
 /// How long to wait for readers of a database that is to be closed, and between two tries to open it again.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// The disk under a database. Tests have one that fails when told to.
+pub(super) trait Disk: Send + Sync {
+    /// Opens the database at `path`, or makes it.
+    fn open(&self, path: &Path) -> Result<Database, DatabaseError>;
+
+    /// How many bytes may still be written.
+    fn free(&self, path: &Path) -> std::io::Result<u64>;
+}
+
+/// The one that is there.
+pub(super) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path) -> Result<Database, DatabaseError> {
+        Database::builder().set_cache_size(CACHE).create(path)
+    }
+
+    fn free(&self, path: &Path) -> std::io::Result<u64> {
+        let disk = statvfs(path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+}
+
 /// A file with a database in it, which may have to be closed and opened again.
 pub(super) struct Files {
     path: PathBuf,
+    disk: Box<dyn Disk>,
     state: RwLock<State>,
 }
 
@@ -47,10 +71,11 @@ enum State {
 }
 
 impl Files {
-    pub(super) fn open(path: &Path) -> Answer<Self> {
-        let state = RwLock::new(State::Open(Arc::new(open(path)?)));
+    pub(super) fn open(path: &Path, disk: Box<dyn Disk>) -> Answer<Self> {
+        let state = RwLock::new(State::Open(Arc::new(open(path, &*disk)?)));
         Ok(Self {
             path: path.to_owned(),
+            disk,
             state,
         })
     }
@@ -118,7 +143,7 @@ impl Files {
     }
 
     fn reopened(&self) -> State {
-        match open(&self.path) {
+        match open(&self.path, &*self.disk) {
             Ok(db) => {
                 tracing::warn!(file = %self.path.display(), "store opened again after the disk failed");
                 State::Open(Arc::new(db))
@@ -135,8 +160,7 @@ impl Files {
 
     /// Refuses when the disk is all but full, while nothing is half-written yet.
     pub(super) fn has_room(&self) -> Answer<()> {
-        let disk = statvfs(&self.path).map_err(|error| self.refused(error))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = self.disk.free(&self.path).map_err(|error| self.refused(error))?;
         if free < MARGIN {
             return Err(self.refused(format_args!("disk full: {free} bytes left, {MARGIN} are needed")));
         }
@@ -180,7 +204,7 @@ fn guarded<A>(path: &Path, work: impl FnOnce() -> Answer<A>) -> Answer<A> {
         .unwrap_or_else(|_| Err(StoreError::Corrupt(format!("{}: a page is damaged", path.display()))))
 }
 
-fn open(path: &Path) -> Answer<Database> {
+fn open(path: &Path, disk: &dyn Disk) -> Answer<Database> {
     // Made here and not by redb, because of the mode.
     let file = OpenOptions::new()
         .read(true)
@@ -196,8 +220,7 @@ fn open(path: &Path) -> Answer<Database> {
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| refused(path, error))?;
     }
     guarded(path, || {
-        let db = Database::builder().set_cache_size(CACHE).create(path);
-        let db = db.map_err(|error| not_opened(path, error))?;
+        let db = disk.open(path).map_err(|error| not_opened(path, error))?;
         begin(&db)?;
         Ok(db)
     })

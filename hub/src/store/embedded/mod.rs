@@ -16,7 +16,11 @@ use std::{path::Path, sync::Arc};
 
 use lockstep_engine::time::Unix;
 
-use self::{file::Files, rows::Snapshot, writer::Writer};
+use self::{
+    file::{Disk, Files, RealDisk},
+    rows::Snapshot,
+    writer::Writer,
+};
 use super::{
     Answer, Store,
     local::{Backend, Judged, Local, Rows},
@@ -25,7 +29,11 @@ use crate::clock;
 
 /// Opens the store in the file `path`, made (0600) if absent.
 pub(super) fn open(path: &Path) -> Answer<Arc<dyn Store>> {
-    let files = Arc::new(Files::open(path)?);
+    open_on(path, Box::new(RealDisk))
+}
+
+fn open_on(path: &Path, disk: Box<dyn Disk>) -> Answer<Arc<dyn Store>> {
+    let files = Arc::new(Files::open(path, disk)?);
     let writer = Writer::start(Arc::clone(&files))?;
     Ok(Arc::new(Local(Embedded { files, writer })))
 }

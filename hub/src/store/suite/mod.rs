@@ -8,7 +8,7 @@ mod devices;
 mod due;
 mod settling;
 mod whole;
-mod world;
+pub(super) mod world;
 
 use std::{any::Any, sync::Arc};
 

@@ -14,47 +14,47 @@ use super::super::{
     ClaimRow, Claimed, CommitRow, Committed, Device, DeviceKind, DueQuery, Hash, Sealed, SettleRow, Store, StoredGrant,
 };
 
-pub(super) type AnyStore = Arc<dyn Store>;
+pub(in super::super) type AnyStore = Arc<dyn Store>;
 
-pub(super) fn user(name: &str) -> UserId {
+pub(in super::super) fn user(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
-pub(super) fn name(name: &str) -> GrantName {
+pub(in super::super) fn name(name: &str) -> GrantName {
     name.parse().unwrap()
 }
 
-pub(super) fn alice() -> UserId {
+pub(in super::super) fn alice() -> UserId {
     user("alice")
 }
 
-pub(super) fn work() -> GrantName {
+pub(in super::super) fn work() -> GrantName {
     name("example/work")
 }
 
-pub(super) fn lease() -> LeaseId {
+pub(in super::super) fn lease() -> LeaseId {
     LeaseId(Uuid::new_v4())
 }
 
-pub(super) fn sealed(text: &str) -> Sealed {
+pub(in super::super) fn sealed(text: &str) -> Sealed {
     Sealed {
         key: 0xfeed_beef,
         bytes: text.as_bytes().to_vec(),
     }
 }
 
-pub(super) fn hash(number: u8) -> Hash {
+pub(in super::super) fn hash(number: u8) -> Hash {
     Hash([number; 32])
 }
 
-pub(super) fn holder(node: &str, incarnation: u64) -> Holder {
+pub(in super::super) fn holder(node: &str, incarnation: u64) -> Holder {
     Holder {
         node: node.into(),
         incarnation,
     }
 }
 
-pub(super) fn doubt(reason: &str) -> Doubt {
+pub(in super::super) fn doubt(reason: &str) -> Doubt {
     Doubt {
         since: Unix(5),
         late_until: Some(Unix(6)),
@@ -66,7 +66,7 @@ pub(super) fn doubt(reason: &str) -> Doubt {
 }
 
 /// A login of alice's grant `example/work`, upon version 0.
-pub(super) fn login() -> CommitRow {
+pub(in super::super) fn login() -> CommitRow {
     CommitRow {
         user: alice(),
         grant: work(),
@@ -84,7 +84,7 @@ pub(super) fn login() -> CommitRow {
 }
 
 /// The result of a redeem of `from` under `lease`.
-pub(super) fn refresh(from: u64, lease: LeaseId) -> CommitRow {
+pub(in super::super) fn refresh(from: u64, lease: LeaseId) -> CommitRow {
     CommitRow {
         lease: Some(lease),
         from_version: Version(from),
@@ -94,7 +94,7 @@ pub(super) fn refresh(from: u64, lease: LeaseId) -> CommitRow {
 }
 
 /// A claim on version 1 of alice's grant by run 1 of node "here", for a minute.
-pub(super) fn claim() -> ClaimRow {
+pub(in super::super) fn claim() -> ClaimRow {
     ClaimRow {
         user: alice(),
         grant: work(),
@@ -110,7 +110,7 @@ pub(super) fn claim() -> ClaimRow {
 }
 
 /// A verdict that alice's grant is suspect, on version 1 under `lease`, by run 1 of node "here".
-pub(super) fn settle(lease: LeaseId) -> SettleRow {
+pub(in super::super) fn settle(lease: LeaseId) -> SettleRow {
     SettleRow {
         user: alice(),
         grant: work(),
@@ -121,7 +121,7 @@ pub(super) fn settle(lease: LeaseId) -> SettleRow {
     }
 }
 
-pub(super) fn suspect() -> Verdict {
+pub(in super::super) fn suspect() -> Verdict {
     Verdict {
         tell: true,
         health: Health::Suspect,
@@ -134,7 +134,7 @@ pub(super) fn suspect() -> Verdict {
 }
 
 /// What is due at `example`, for run 1 of node "here", with room for `most`.
-pub(super) fn query(most: usize) -> DueQuery {
+pub(in super::super) fn query(most: usize) -> DueQuery {
     DueQuery {
         provider: "example".into(),
         holder: holder("here", 1),
@@ -144,7 +144,7 @@ pub(super) fn query(most: usize) -> DueQuery {
     }
 }
 
-pub(super) fn device(user: &UserId) -> Device {
+pub(in super::super) fn device(user: &UserId) -> Device {
     Device {
         id: DeviceId(Uuid::new_v4()),
         user: user.clone(),
@@ -163,40 +163,40 @@ pub(super) fn device(user: &UserId) -> Device {
     }
 }
 
-pub(super) async fn done(store: &AnyStore, row: CommitRow) -> StoredGrant {
+pub(in super::super) async fn done(store: &AnyStore, row: CommitRow) -> StoredGrant {
     match store.commit(row).await.unwrap() {
         Committed::Done(record) => *record,
         other => panic!("not committed: {other:?}"),
     }
 }
 
-pub(super) async fn superseded(store: &AnyStore, row: CommitRow) -> Option<StoredGrant> {
+pub(in super::super) async fn superseded(store: &AnyStore, row: CommitRow) -> Option<StoredGrant> {
     match store.commit(row).await.unwrap() {
         Committed::Superseded(record) => record.map(|record| *record),
         other => panic!("not superseded: {other:?}"),
     }
 }
 
-pub(super) async fn won(store: &AnyStore, row: ClaimRow) -> StoredGrant {
+pub(in super::super) async fn won(store: &AnyStore, row: ClaimRow) -> StoredGrant {
     match store.claim(row).await.unwrap() {
         Claimed::Won(record) => *record,
         other => panic!("not won: {other:?}"),
     }
 }
 
-pub(super) async fn lost(store: &AnyStore, row: ClaimRow) -> StoredGrant {
+pub(in super::super) async fn lost(store: &AnyStore, row: ClaimRow) -> StoredGrant {
     match store.claim(row).await.unwrap() {
         Claimed::Lost(record) => *record,
         other => panic!("not lost: {other:?}"),
     }
 }
 
-pub(super) async fn load(store: &AnyStore) -> StoredGrant {
+pub(in super::super) async fn load(store: &AnyStore) -> StoredGrant {
     store.load(&alice(), &work()).await.unwrap().unwrap()
 }
 
 /// Waits until the store's clock has reached `at`.
-pub(super) async fn until(store: &AnyStore, at: Unix) {
+pub(in super::super) async fn until(store: &AnyStore, at: Unix) {
     for _ in 0..5_000 {
         if store.clock().await.unwrap() >= at {
             return;
@@ -207,12 +207,12 @@ pub(super) async fn until(store: &AnyStore, at: Unix) {
 }
 
 /// Waits until the claim that stands has lapsed.
-pub(super) async fn lapse(store: &AnyStore, record: &StoredGrant) {
+pub(in super::super) async fn lapse(store: &AnyStore, record: &StoredGrant) {
     until(store, record.claim.as_ref().unwrap().expires_at).await;
 }
 
 /// Runs `many` of the same at once, and gives their answers.
-pub(super) async fn at_once<F>(many: usize, mut work: impl FnMut(usize) -> F) -> Vec<F::Output>
+pub(in super::super) async fn at_once<F>(many: usize, mut work: impl FnMut(usize) -> F) -> Vec<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
