@@ -5,6 +5,7 @@ mod people;
 mod start;
 mod stop;
 mod sweep;
+mod writes;
 
 use std::sync::{
     Arc,
@@ -21,7 +22,7 @@ pub use start::{StartError, run};
 use crate::{
     cluster::{Bus, Lock},
     config::Config,
-    http::AdminToken,
+    http::{AdminToken, Rates},
     identity::Identity,
     provider::Providers,
     shell::Timers,
@@ -33,6 +34,7 @@ use crate::{
 };
 
 use people::Uses;
+use writes::Writes;
 
 /// One running hub.
 pub struct Hub {
@@ -66,6 +68,10 @@ pub struct Hub {
     pub doors: Doors,
     /// Who may call the admin API.
     pub admin: AdminToken,
+    /// How often devices may ask, and addresses may fail.
+    pub rates: Rates,
+    /// Whether the store takes writes.
+    pub writes: Writes,
     uses: Uses,
     epoch: AtomicU64,
     waiters: AtomicU64,

@@ -42,11 +42,13 @@ pub(super) async fn run(hub: Arc<Hub>) {
             hub.set_clock().await;
         }
         if round % EVICT_EVERY == 0 {
+            hub.rates.tidy();
             let evicted = hub.evict();
             tracing::trace!(evicted, "idle users evicted");
         }
         if round % WITNESS_EVERY == 0 {
             hub.bear_witness().await;
+            hub.look_at_writes().await;
         }
         if round % COUNT_EVERY == 0 {
             let (connected, behind) = hub.count_devices();
@@ -95,12 +97,8 @@ impl Hub {
     /// Writes down outside the store how far the store has come, so that one that went back in time is noticed.
     pub(super) async fn bear_witness(&self) {
         let mark = match self.store.mark().await {
-            Ok(mark) => {
-                metrics::store_available(true);
-                mark
-            }
+            Ok(mark) => mark,
             Err(error) => {
-                metrics::store_available(false);
                 tracing::warn!(%error, "the store does not tell how far it has come");
                 return;
             }

@@ -5,10 +5,15 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use lockstep_protocol::{Code, Secret};
 use subtle::ConstantTimeEq;
@@ -82,20 +87,30 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then(|| Secret::new(token.trim()))
 }
 
-/// The device that makes a request.
-///
-/// # Errors
-/// 401 when it does not prove who it is; 403 when a browser's origin is not allowed.
-pub(super) fn device(hub: &Hub, headers: &HeaderMap) -> Result<Principal, Problem> {
-    origin(hub, headers)?;
-    let token = bearer(headers).ok_or_else(|| Problem::new(Code::Unauthorized, "a device access token is needed"))?;
-    hub.identity.authenticate(&token, clock::unix()).map_err(|denied| {
-        tracing::debug!(%denied, "request refused");
-        match denied {
-            Denied::Revoked => Problem::new(Code::Unauthorized, "the device is revoked"),
-            _ => Problem::new(Code::Unauthorized, "the device access token is not valid"),
-        }
-    })
+/// The device that makes a request. 401 when it does not prove who it is, 429 when it asks too often.
+pub(super) struct Caller(pub(super) Principal);
+
+impl FromRequestParts<Arc<Hub>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Problem> {
+        let token = bearer(&parts.headers);
+        let token = token.ok_or_else(|| Problem::new(Code::Unauthorized, "a device access token is needed"))?;
+        let principal = hub.identity.authenticate(&token, clock::unix()).map_err(|denied| {
+            tracing::debug!(%denied, "request refused");
+            match denied {
+                Denied::Revoked => Problem::new(Code::Unauthorized, "the device is revoked"),
+                _ => Problem::new(Code::Unauthorized, "the device access token is not valid"),
+            }
+        })?;
+        hub.rates.request(principal.device).map_err(too_often)?;
+        Ok(Self(principal))
+    }
+}
+
+/// The answer to one who comes too often.
+pub(super) fn too_often(come_back: Duration) -> Problem {
+    Problem::new(Code::RateLimited, "too many requests").retry_at(Some(clock::unix() + come_back))
 }
 
 /// Browsers say where a page came from; only pages of allowed origins may speak here. No origin: not a browser.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json as Answer,
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
 };
 use lockstep_engine::grant::{Ask, Asker, Input, Reply};
 use lockstep_protocol::{
@@ -16,7 +16,8 @@ use lockstep_protocol::{
 use serde::Deserialize;
 
 use super::{
-    admin, auth,
+    admin,
+    auth::Caller,
     body::{Json, LoginBody, OfGrant},
     problem::Problem,
     serve_token,
@@ -40,11 +41,10 @@ pub(super) struct TokenQuery {
 /// `GET /v1/grants/{provider}/{account}/token`.
 pub(super) async fn token(
     State(hub): State<Arc<Hub>>,
-    headers: HeaderMap,
+    Caller(principal): Caller,
     OfGrant(grant): OfGrant,
     query: Result<Query<TokenQuery>, QueryRejection>,
 ) -> Result<Answer<Token>, Problem> {
-    let principal = auth::device(&hub, &headers)?;
     let Query(query) = query.map_err(|_| Problem::new(Code::BadFrame, "min_validity is a number of seconds"))?;
     let user = hub.user(&principal.user).await?;
     let min_validity = Duration::from_secs(query.min_validity.unwrap_or(MIN_VALIDITY));
@@ -54,11 +54,10 @@ pub(super) async fn token(
 /// `POST /v1/grants/{provider}/{account}/refresh`.
 pub(super) async fn refresh(
     State(hub): State<Arc<Hub>>,
-    headers: HeaderMap,
+    Caller(principal): Caller,
     OfGrant(grant): OfGrant,
     body: Json<RefreshBody>,
 ) -> Result<Answer<GrantVersion>, Problem> {
-    let principal = auth::device(&hub, &headers)?;
     let user = hub.user(&principal.user).await?;
     let by = witness(&user, &grant, &principal)?;
     let reply = hub.call(&user, &grant, |waiter| {
@@ -96,11 +95,10 @@ fn witness(user: &User, grant: &GrantName, principal: &Principal) -> Result<Aske
 /// `PUT /v1/grants/{provider}/{account}`: a fresh login, from a device that may.
 pub(super) async fn offer(
     State(hub): State<Arc<Hub>>,
-    headers: HeaderMap,
+    Caller(principal): Caller,
     OfGrant(grant): OfGrant,
     body: Json<LoginBody>,
 ) -> Result<Answer<GrantVersion>, Problem> {
-    let principal = auth::device(&hub, &headers)?;
     if !principal.may_offer {
         let refused = Problem::new(Code::Unauthorized, "this device is not enrolled to offer logins");
         return Err(refused.with_status(StatusCode::FORBIDDEN));

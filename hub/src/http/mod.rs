@@ -8,15 +8,17 @@ pub mod forwarded;
 mod ops;
 mod poll;
 pub mod problem;
+mod rates;
 mod serve_token;
 mod users;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -24,12 +26,19 @@ use axum::{
 use lockstep_protocol::Code;
 
 pub use auth::AdminToken;
+pub use rates::Rates;
 
-use crate::{app::Hub, identity, transport::ws};
+use crate::{
+    app::Hub,
+    identity,
+    transport::{listener::Peer, ws},
+};
 use problem::Problem;
 
 /// The largest request body, in bytes.
 const MOST_BODY: usize = 64 * 1024;
+/// A request's body must have come within this time.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What devices and OAuth clients talk to.
 pub fn public(hub: &Arc<Hub>) -> Router {
@@ -48,8 +57,8 @@ pub fn public(hub: &Arc<Hub>) -> Router {
         .merge(identity::routes(Arc::clone(&hub.identity), grants, is_admin))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(Arc::clone(hub), doorman))
+        .layer(middleware::from_fn(bounded))
         .layer(middleware::from_fn(careful))
-        .layer(DefaultBodyLimit::max(MOST_BODY))
 }
 
 /// What operators and monitoring talk to.
@@ -74,8 +83,8 @@ pub fn private(hub: &Arc<Hub>) -> Router {
         .with_state(Arc::clone(hub))
         .merge(guarded)
         .fallback(unknown)
+        .layer(middleware::from_fn(bounded))
         .layer(middleware::from_fn(careful))
-        .layer(DefaultBodyLimit::max(MOST_BODY))
 }
 
 /// Lets only the administrator pass.
@@ -86,11 +95,34 @@ async fn administrator(State(hub): State<Arc<Hub>>, request: Request, next: Next
     }
 }
 
-/// Lets no page of a foreign origin pass.
+/// Lets no page of a foreign origin pass, nor an address that fails all the time.
 async fn doorman(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
-    match auth::origin(&hub, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    if let Err(problem) = auth::origin(&hub, request.headers()) {
+        return problem.into_response();
+    }
+    let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    if let Some(Err(come_back)) = address.map(|address| hub.rates.may_try(address)) {
+        return auth::too_often(come_back).into_response();
+    }
+    let response = next.run(request).await;
+    if let Some(address) = address.filter(|_| response.status() == StatusCode::UNAUTHORIZED) {
+        hub.rates.failed(address);
+    }
+    response
+}
+
+/// Takes in a request's body, bounded in size and time: a slow sender holds up nobody but itself.
+async fn bounded(request: Request, next: Next) -> Response {
+    if request.method() == Method::GET {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, MOST_BODY)).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(_)) => Problem::new(Code::TooLarge, "the body is too large or broken off").into_response(),
+        Err(_) => Problem::new(Code::BadFrame, "the body took too long")
+            .with_status(StatusCode::REQUEST_TIMEOUT)
+            .into_response(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use lockstep_engine::time::{Mono, Now};
@@ -12,7 +12,7 @@ use lockstep_protocol::{Code, Cursor, DeviceId, Epoch, Seq, frame::Resume, limit
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use super::{auth, problem::Problem};
+use super::{auth::Caller, problem::Problem};
 use crate::{
     app::Hub,
     clock,
@@ -41,10 +41,9 @@ struct Held {
 /// Answers as soon as anything is newer than the cursor, else 204 after `wait`.
 pub(super) async fn tokens(
     State(hub): State<Arc<Hub>>,
-    headers: HeaderMap,
+    Caller(principal): Caller,
     query: Result<Query<PollQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let principal = auth::device(&hub, &headers)?;
     let Query(query) = query.map_err(|_| Problem::new(Code::BadFrame, "wait is a number of seconds"))?;
     let user = hub.user(&principal.user).await?;
     let until = Instant::now() + hold(query.wait);

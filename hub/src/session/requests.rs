@@ -34,6 +34,12 @@ fn refusal(id: Option<RequestId>, grant: Option<GrantName>, code: Code, message:
 
 /// Takes one frame of a live device.
 pub(super) fn take(live: &Live, frame: ClientFrame) {
+    if live.hub.rates.request(live.session.device).is_err() {
+        let (id, grant) = names(frame);
+        let why = "this device asks too often";
+        live.session.say(&refusal(id, grant, Code::RateLimited, why));
+        return;
+    }
     match frame {
         // Decoded on the fast path of the session already.
         ClientFrame::Ack(ack) => drop(live.session.ack(ack.seq)),
@@ -58,6 +64,18 @@ pub(super) fn take(live: &Live, frame: ClientFrame) {
         }
         ClientFrame::Publish(publish) => take_publish(live, publish),
         ClientFrame::Failed(failed) => take_failed(live, failed),
+    }
+}
+
+/// What a frame that is turned away was about.
+fn names(frame: ClientFrame) -> (Option<RequestId>, Option<GrantName>) {
+    match frame {
+        ClientFrame::Hello(_) | ClientFrame::Ack(_) | ClientFrame::Presence(_) => (None, None),
+        ClientFrame::Accept(frame) => (None, Some(frame.grant)),
+        ClientFrame::Renew(frame) => (None, Some(frame.grant)),
+        ClientFrame::Refresh(frame) => (Some(frame.id), Some(frame.grant)),
+        ClientFrame::Publish(frame) => (Some(frame.id), Some(frame.grant)),
+        ClientFrame::Failed(frame) => (Some(frame.id), Some(frame.grant)),
     }
 }
 

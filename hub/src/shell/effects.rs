@@ -191,14 +191,13 @@ impl Scene {
             for_device,
             doubt,
         };
-        let answer = match self.hub.store.claim(row).await {
+        let claimed = self.hub.store.claim(row).await;
+        self.hub.writes.note(&claimed);
+        let answer = match claimed {
             Ok(Claimed::Won(row)) => self.opened(*row).map_or_else(ClaimAnswer::Trouble, ClaimAnswer::Won),
             Ok(Claimed::Lost(row)) => self.opened(*row).map_or_else(ClaimAnswer::Trouble, ClaimAnswer::Lost),
             Ok(Claimed::Gone) => ClaimAnswer::Gone,
-            Err(error) => {
-                telemetry::metrics::store_error();
-                ClaimAnswer::Trouble(error.into())
-            }
+            Err(error) => ClaimAnswer::Trouble(error.into()),
         };
         self.unlock(Some(lease), matches!(answer, ClaimAnswer::Lost(_) | ClaimAnswer::Gone))
             .await;
@@ -247,6 +246,7 @@ impl Scene {
         let started = clock::mono();
         let answer = self.hub.store.commit(row).await;
         telemetry::metrics::commit_took(clock::mono().since(started));
+        self.hub.writes.note(&answer);
         match answer {
             Ok(Committed::Done(row)) => self.opened(*row).map_or_else(CommitAnswer::Trouble, CommitAnswer::Done),
             Ok(Committed::Superseded(row)) => match self.open(row.map(|row| *row)) {
@@ -254,10 +254,7 @@ impl Scene {
                 Err(trouble) => CommitAnswer::Trouble(trouble),
             },
             Ok(Committed::Retired) => CommitAnswer::Retired,
-            Err(error) => {
-                telemetry::metrics::store_error();
-                CommitAnswer::Trouble(error.into())
-            }
+            Err(error) => CommitAnswer::Trouble(error.into()),
         }
     }
 

@@ -45,12 +45,14 @@ impl Doors {
 
     /// A place for a connection from `address`; none when there is no room.
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
+        let most = self.0.limits.max_connections;
+        if self.0.inside.fetch_add(1, Ordering::Relaxed) >= most {
+            self.0.inside.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
         let per_address = self.0.limits.max_connections_per_address;
         let mut from_here = self.0.addresses.entry(address).or_insert(0);
         if per_address > 0 && *from_here >= per_address {
-            return None;
-        }
-        if self.0.inside.fetch_add(1, Ordering::Relaxed) >= self.0.limits.max_connections {
             self.0.inside.fetch_sub(1, Ordering::Relaxed);
             return None;
         }

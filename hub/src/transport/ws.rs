@@ -54,7 +54,11 @@ pub async fn upgrade(State(hub): State<Arc<Hub>>, mut request: Request) -> Respo
     };
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        serve(hub, upgraded, stranger).await;
+        let ended = serve(Arc::clone(&hub), upgraded, stranger).await;
+        if let (Some(Close::NotAuthenticated), Some(peer)) = (ended, &peer) {
+            hub.rates.failed(peer.address.ip());
+        }
+        // Held to here: the connection had its place among those that are counted.
         drop(peer);
     });
     let mut response = Response::new(Body::empty());
@@ -125,10 +129,10 @@ fn no_common_version() -> Response {
 }
 
 /// A session, from the upgrade to the close.
-async fn serve(hub: Arc<Hub>, upgraded: Upgraded, stranger: Stranger) {
+async fn serve(hub: Arc<Hub>, upgraded: Upgraded, stranger: Stranger) -> Option<Close> {
     let Some((wire, read)) = unwrap(upgraded) else {
         tracing::error!("an upgraded connection is of an unknown kind");
-        return;
+        return None;
     };
     let mut socket = Socket::new(Arc::new(Link::new(wire)), &read);
     // Boxed: what the first phase needs is not to weigh on the second, which lasts.
@@ -146,6 +150,7 @@ async fn serve(hub: Arc<Hub>, upgraded: Upgraded, stranger: Stranger) {
     if let Some(close) = ended.close() {
         finish(&mut socket, close).await;
     }
+    ended.close()
 }
 
 async fn finish(socket: &mut Socket, close: Close) {
