@@ -246,7 +246,7 @@ async fn recall(cache: Cache) -> Result<Remembered, Error> {
 async fn open_vault(directory: PathBuf, device: DeviceId) -> Result<(Vault, Vec<redeem::Kept>), Error> {
     let open = tokio::task::spawn_blocking(move || {
         let vault = Vault::open(&directory, device)?;
-        let left = vault.load()?;
+        let left = vault.load(clock::now())?;
         std::io::Result::Ok((vault, left))
     });
     match open.await {

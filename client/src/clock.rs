@@ -32,7 +32,7 @@ pub(crate) struct Now {
     pub unix: Unix,
 }
 
-fn millis(span: Duration) -> u64 {
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -40,7 +40,7 @@ pub(crate) const DEFAULT: Timing = Timing {
     greet: Duration::from_secs(10),
     sync: Duration::from_secs(20),
     stable: Duration::from_secs(5),
-    backoff_first: Duration::from_secs(1),
+    backoff_first: Duration::from_millis(500),
     backoff_most: Duration::from_secs(30),
     poll_wait: Duration::from_secs(25),
     answer: Duration::from_secs(15),

@@ -17,7 +17,11 @@ use lockstep_protocol::{DeviceId, Epoch, GrantName, LeaseId, Version, frame::Pub
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{files, machine::redeem::Kept};
+use crate::{
+    clock::{Now, Unix, millis},
+    files,
+    machine::redeem::{Issued, Kept},
+};
 
 const KEY: &str = "redeem.key";
 const KEY_BYTES: usize = 32;
@@ -55,7 +59,33 @@ struct Sheet {
     epoch: Epoch,
     from_version: Version,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    token: Option<PublishedToken>,
+    result: Option<Result>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Result {
+    token: PublishedToken,
+    /// By this device's wall clock, in milliseconds: what has passed meanwhile is taken off its life.
+    issued_at: Unix,
+}
+
+impl Result {
+    /// As if it had been issued now, with the life that is left: the clock that does not jump began anew at boot.
+    fn aged(self, now: Now) -> Issued {
+        let passed = now.unix.since(self.issued_at);
+        let issued = Issued {
+            token: self.token,
+            at: now.mono,
+        };
+        let later = Now {
+            mono: now.mono + passed,
+            ..now
+        };
+        Issued {
+            token: issued.remaining(later),
+            at: now.mono,
+        }
+    }
 }
 
 impl Vault {
@@ -79,14 +109,14 @@ impl Vault {
 
     /// Everything that an earlier run left. A file that cannot be opened is set aside, never deleted: it may hold the
     /// only copy of a token set.
-    pub(crate) fn load(&self) -> io::Result<Vec<Kept>> {
+    pub(crate) fn load(&self, now: Now) -> io::Result<Vec<Kept>> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.0.directory)?.take(MOST) {
             let path = entry?.path();
             let Some(lease) = lease_of(&path) else {
                 continue;
             };
-            match self.unseal(&path, lease) {
+            match self.unseal(&path, lease, now) {
                 Ok(found) => kept.push(found),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a sealed result cannot be opened; set aside");
@@ -98,12 +128,15 @@ impl Vault {
     }
 
     /// Seals a note or a result; it is durable afterwards.
-    pub(crate) fn keep(&self, kept: &Kept) -> io::Result<()> {
+    pub(crate) fn keep(&self, kept: &Kept, now: Now) -> io::Result<()> {
         let sheet = Sheet {
             grant: kept.grant.clone(),
             epoch: kept.epoch,
             from_version: kept.from_version,
-            token: kept.token.clone(),
+            result: kept.result.as_ref().map(|issued| Result {
+                token: issued.token.clone(),
+                issued_at: Unix(now.unix.0.saturating_sub(millis(now.mono.since(issued.at)))),
+            }),
         };
         let mut plain = Zeroizing::new(Vec::with_capacity(ROOM));
         serde_json::to_writer(&mut *plain, &sheet)?;
@@ -126,7 +159,7 @@ impl Vault {
         }
     }
 
-    fn unseal(&self, path: &Path, lease: LeaseId) -> io::Result<Kept> {
+    fn unseal(&self, path: &Path, lease: LeaseId, now: Now) -> io::Result<Kept> {
         let bytes = files::read(path)?;
         let (nonce, sealed) = bytes
             .split_at_checked(NONCE_BYTES)
@@ -142,7 +175,7 @@ impl Vault {
             grant: sheet.grant,
             epoch: sheet.epoch,
             from_version: sheet.from_version,
-            token: sheet.token,
+            result: sheet.result.map(|result| result.aged(now)),
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lockstep_protocol::{
     Cursor, GrantName, Secret, Version,
+    frame::Token,
     http::{GrantVersion, PollAnswer, Problem, RefreshBody},
 };
 use reqwest::{RequestBuilder, Response, header};
@@ -146,6 +147,27 @@ pub(crate) async fn refresh(
     let response = send(request, token).await?;
     let answer: GrantVersion = body(response, MOST_ERROR).await.map_err(HttpTrouble::Broken)?;
     Ok(answer.version)
+}
+
+/// `GET /v1/grants/{provider}/{account}/token`: the hub refreshes first if it must.
+pub(crate) async fn fetch(
+    net: &Net,
+    token: &Secret,
+    grant: &GrantName,
+    min_validity: Duration,
+) -> Result<Box<Token>, HttpTrouble> {
+    let request = net
+        .http
+        .get(net.hub.token(grant))
+        .query(&[("min_validity", min_validity.as_secs())])
+        .timeout(REFRESH_ANSWER);
+    let response = send(request, token).await?;
+    let answer: Token = body(response, MOST_ERROR).await.map_err(HttpTrouble::Broken)?;
+    if answer.grant == *grant {
+        Ok(Box::new(answer))
+    } else {
+        Err(HttpTrouble::Broken("the answer is about another grant".into()))
+    }
 }
 
 async fn send(request: RequestBuilder, token: &Secret) -> Result<Response, HttpTrouble> {

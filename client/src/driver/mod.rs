@@ -1,6 +1,7 @@
 //! The shell around the machine: one task that owns the socket, runs the requests, and executes the commands.
 
 pub(crate) mod dial;
+mod execute;
 pub(crate) mod http;
 pub(crate) mod identity;
 pub(crate) mod net;
@@ -9,12 +10,8 @@ mod socket;
 
 use std::{collections::HashMap, io, pin::Pin, sync::Arc, time::Duration};
 
-use futures::{
-    StreamExt as _,
-    future::{AbortHandle, Abortable},
-    stream::FuturesUnordered,
-};
-use lockstep_protocol::{GrantName, Secret, Version, frame::PresenceState};
+use futures::{StreamExt as _, future::AbortHandle, stream::FuturesUnordered};
+use lockstep_protocol::{GrantName, Version, frame::PresenceState};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
@@ -24,10 +21,10 @@ use self::{
     socket::{Socket, Word},
 };
 use crate::{
-    cache::{Cache, Snapshot},
+    cache::Cache,
     clock,
     error::Error,
-    machine::{Command, Entropy, Input, LinkId, Machine, Need, NotOpened, WaiterId, redeem},
+    machine::{Entropy, Input, LinkId, Machine, Need, WaiterId},
     shared::Shared,
     state::TokenLease,
     vault::Vault,
@@ -62,6 +59,12 @@ enum Outcome {
     Input(Box<Input>),
     Opened(LinkId, Box<WsStream>),
     Nothing,
+}
+
+impl Outcome {
+    fn input(input: Input) -> Self {
+        Self::Input(Box::new(input))
+    }
 }
 
 type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -238,146 +241,6 @@ impl Driver {
             self.execute(command);
         }
     }
-
-    /// Everything that this client may do, in one place.
-    fn execute(&mut self, command: Command) {
-        match command {
-            Command::Buy { refused } => self.buy(refused),
-            Command::Open(link) => self.open(link),
-            Command::Send(link, frame) => {
-                if let Some(socket) = self.socket.as_mut().filter(|socket| socket.link == link) {
-                    socket.send(&frame);
-                }
-            }
-            Command::Shut(link, code) => self.shut(link, code),
-            Command::Poll {
-                poll,
-                token,
-                after,
-                wait,
-            } => {
-                let net = self.net.clone();
-                let abort = self.abortable(async move {
-                    let result = http::poll(&net, &token, after, wait).await;
-                    Outcome::Input(Box::new(Input::Polled(poll, result)))
-                });
-                self.polling = Some(abort);
-            }
-            Command::StopPoll => {
-                if let Some(abort) = self.polling.take() {
-                    abort.abort();
-                }
-            }
-            Command::PostRefresh {
-                id,
-                token,
-                grant,
-                version,
-            } => {
-                let net = self.net.clone();
-                self.job(async move {
-                    let result = http::refresh(&net, &token, &grant, version).await;
-                    Outcome::Input(Box::new(Input::Refreshed(id, result)))
-                });
-            }
-            Command::Show(grant, state) => self.shared.show(&grant, state),
-            Command::Answer(waiter, result) => {
-                if let Some(answer) = self.waiters.remove(&waiter) {
-                    // Whoever asked may have given up.
-                    let _ = answer.send(result);
-                }
-            }
-            Command::Persist { mark, snapshot } => self.persist(mark, *snapshot),
-            Command::Event(event) => self.shared.tell(event),
-            Command::Connection(connection) => self.shared.connected(connection),
-            Command::Redeem(command) => self.redeem(command),
-            Command::Stop => self.stopped = true,
-        }
-    }
-
-    fn buy(&mut self, refused: Option<Secret>) {
-        let (identity, net) = (self.identity.clone(), self.net.clone());
-        self.job(async move {
-            let access = identity.buy(&net, refused).await;
-            Outcome::Input(Box::new(Input::Access(access)))
-        });
-    }
-
-    fn open(&mut self, link: LinkId) {
-        let net = self.net.clone();
-        let abort = self.abortable(async move {
-            match dial::open(&net).await {
-                Ok(ws) => Outcome::Opened(link, Box::new(ws)),
-                Err(why) => not_opened(link, why),
-            }
-        });
-        self.opening = Some((link, abort));
-    }
-
-    fn shut(&mut self, link: LinkId, code: u16) {
-        if let Some((_, abort)) = self.opening.take_if(|(opening, _)| *opening == link) {
-            abort.abort();
-        }
-        if let Some(socket) = self.socket.take_if(|socket| socket.link == link) {
-            self.job(async move {
-                socket.close(code).await;
-                Outcome::Nothing
-            });
-        }
-    }
-
-    fn persist(&self, mark: u64, snapshot: Snapshot) {
-        let cache = self.cache.clone();
-        self.job(async move {
-            let kept = blocking(move || cache.map_or(Ok(()), |cache| cache.keep(&snapshot))).await;
-            let kept = kept.map_err(|error| error.to_string());
-            Outcome::Input(Box::new(Input::Persisted { mark, kept }))
-        });
-    }
-
-    fn redeem(&self, command: redeem::Command) {
-        let Some(vault) = self.vault.clone() else {
-            return;
-        };
-        match command {
-            redeem::Command::Send { note, redeem, leave_by } => {
-                let net = self.net.clone();
-                self.job(async move {
-                    let lease = note.lease;
-                    let reply = match blocking(move || vault.keep(&note)).await {
-                        Ok(()) => provider::redeem(&net, &redeem, leave_by).await,
-                        Err(error) => redeem::Reply::NotSent(format!("a result could not be kept here: {error}")),
-                    };
-                    redeemed(redeem::Input::Came(lease, reply))
-                });
-            }
-            redeem::Command::Keep(kept) => self.job(async move {
-                let lease = kept.lease;
-                if let Err(error) = blocking(move || vault.keep(&kept)).await {
-                    // Published all the same: better in one place than in none.
-                    tracing::error!(%error, %lease, "the result of a redeem could not be kept on disk");
-                }
-                redeemed(redeem::Input::Kept(lease))
-            }),
-            redeem::Command::Forget(lease) => self.job(async move {
-                if let Err(error) = blocking(move || vault.forget(lease)).await {
-                    tracing::warn!(%error, %lease, "a result that the hub has could not be removed");
-                }
-                Outcome::Nothing
-            }),
-        }
-    }
-
-    fn job(&self, job: impl Future<Output = Outcome> + Send + 'static) {
-        self.jobs.push(Box::pin(job));
-    }
-
-    fn abortable(&self, job: impl Future<Output = Outcome> + Send + 'static) -> AbortHandle {
-        let (abort, registration) = AbortHandle::new_pair();
-        let job = Abortable::new(job, registration);
-        self.job(async move { job.await.unwrap_or(Outcome::Nothing) });
-        abort
-    }
 }
 
 /// Disk work, off the task that keeps the connection alive.
@@ -385,14 +248,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
-fn redeemed(input: redeem::Input) -> Outcome {
-    Outcome::Input(Box::new(Input::Redeem(input)))
-}
-
-fn not_opened(link: LinkId, why: NotOpened) -> Outcome {
-    Outcome::Input(Box::new(Input::NotOpened(link, why)))
 }
 
 async fn step(socket: &mut Option<Socket>) -> (LinkId, Word) {

@@ -179,6 +179,10 @@ impl Hub {
         self.below(&format!("v1/grants/{}/{}/refresh", grant.provider(), grant.account()))
     }
 
+    pub(crate) fn token(&self, grant: &GrantName) -> Url {
+        self.below(&format!("v1/grants/{}/{}/token", grant.provider(), grant.account()))
+    }
+
     fn below(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         let path = format!("{}{path}", self.base.path());

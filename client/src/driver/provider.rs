@@ -8,7 +8,6 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
@@ -35,13 +34,13 @@ use crate::{
 const MOST_BODY: usize = 64 * 1024;
 
 /// One redeem (RFC 6749 section 6). Nothing leaves after `leave_by`.
-pub(crate) async fn redeem(net: &Net, redeem: &Redeem, leave_by: Mono) -> Reply {
+pub(crate) async fn redeem(net: &Net, redeem: &Redeem, leave_by: Mono, answer_by: Mono) -> Reply {
     let request = match request(net, redeem) {
         Ok(request) => request,
         Err(why) => return Reply::NotSent(why),
     };
     let (envelope, seal) = Envelope::seal(body(redeem), leave_by);
-    let within = Duration::from_secs(redeem.deadline);
+    let within = answer_by.since(clock::now().mono);
     let answer = tokio::time::timeout(within, receive(request.body(envelope))).await;
     let why = match answer {
         Ok(Ok(reply)) => return reply,

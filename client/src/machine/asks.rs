@@ -53,13 +53,21 @@ struct Ask {
     asked: Asked,
 }
 
-/// One `refresh` to be sent.
+/// One request to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) id: RequestId,
     pub(crate) grant: GrantName,
-    pub(crate) version: Version,
-    pub(crate) reason: RefreshReason,
+    pub(crate) what: What,
+}
+
+/// What is asked of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The version cannot be used: evidence against it, for the hub to judge.
+    Refresh { version: Version, reason: RefreshReason },
+    /// The token works, and will not for long enough. No evidence against it: over HTTP, by the hub's own clock.
+    Fetch { min_validity: Duration },
 }
 
 /// All callers that wait.
@@ -127,17 +135,21 @@ impl Asks {
         });
     }
 
-    /// What must be asked now; only while the hub can hear it.
-    pub(crate) fn wanted(&mut self, held: &Held) -> Vec<Wanted> {
+    /// Whether something must be asked for which a device access token is needed.
+    pub(crate) fn wants_http(&self, held: &Held, live: bool, now: Now) -> bool {
+        self.open.iter().any(|(grant, ask)| {
+            !ask.waits(newest(held, grant)) && (!live || matches!(ask.what(grant, held, now), What::Fetch { .. }))
+        })
+    }
+
+    /// What must be asked now; only while the hub can hear it. `ws`, `http`: which ways are open.
+    pub(crate) fn wanted(&mut self, held: &Held, ws: bool, http: bool, now: Now) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         for (grant, ask) in &mut self.open {
-            let version = held.get(grant).map_or(Version(0), |register| register.version);
-            let waits = match &ask.asked {
-                Asked::No => false,
-                Asked::Yes { version: asked, .. } => *asked >= version,
-                Asked::Done { version: promised, .. } => *promised > version,
-            };
-            if waits {
+            let version = newest(held, grant);
+            let what = ask.what(grant, held, now);
+            let open = http || ws && matches!(what, What::Refresh { .. });
+            if ask.waits(version) || !open {
                 continue;
             }
             self.asked_ever += 1;
@@ -148,16 +160,10 @@ impl Asks {
                 id: id.clone(),
                 version,
             };
-            let rejected = held.get(grant).is_some_and(|r| r.rejected >= Some(version));
             wanted.push(Wanted {
                 id,
                 grant: grant.clone(),
-                version,
-                reason: if rejected {
-                    RefreshReason::Rejected
-                } else {
-                    RefreshReason::Expired
-                },
+                what,
             });
         }
         wanted
@@ -173,7 +179,28 @@ impl Asks {
         }
     }
 
-    /// The hub answered a `refresh` with a no. Gives the grant if the request was ours.
+    /// The hub gave a token that is good enough by its own clock, whatever ours says.
+    pub(crate) fn fetched(&mut self, id: &RequestId, lease: &TokenLease, held: &Held, out: &mut Vec<Command>) {
+        let Some(ask) = self.find(id) else {
+            return;
+        };
+        ask.asked = Asked::No;
+        if lease.version < newest(held, &lease.grant) || held.is_rejected(&lease.grant, lease.version) {
+            return;
+        }
+        let before = ask.waiters.len();
+        ask.waiters.retain(|waiter| {
+            let serves = matches!(waiter.need, Need::Validity(_));
+            if serves {
+                out.push(Command::Answer(waiter.id, Ok(lease.clone())));
+            }
+            !serves
+        });
+        let served = before - ask.waiters.len();
+        self.waiting = self.waiting.saturating_sub(served);
+    }
+
+    /// The hub answered with a no.
     pub(crate) fn refused(
         &mut self,
         id: &RequestId,
@@ -196,6 +223,13 @@ impl Asks {
         let error = error_of(&grant, version, refusal, held, now);
         self.waiting = self.waiting.saturating_sub(ask.waiters.len());
         out.extend(ask.waiters.iter().map(|w| Command::Answer(w.id, Err(error.clone()))));
+    }
+
+    /// The request was not taken: to be asked again.
+    pub(crate) fn lost(&mut self, id: &RequestId) {
+        if let Some(ask) = self.find(id) {
+            ask.asked = Asked::No;
+        }
     }
 
     /// The connection is gone, and all answers with it.
@@ -231,6 +265,41 @@ impl Asks {
             .values_mut()
             .find(|ask| matches!(&ask.asked, Asked::Yes { id: asked, .. } if asked == id))
     }
+}
+
+impl Ask {
+    /// Whether an answer is due that may bring better than `version`.
+    fn waits(&self, version: Version) -> bool {
+        match &self.asked {
+            Asked::No => false,
+            Asked::Yes { version: asked, .. } => *asked >= version,
+            Asked::Done { version: promised, .. } => *promised > version,
+        }
+    }
+
+    fn what(&self, grant: &GrantName, held: &Held, now: Now) -> What {
+        let works = good_still(held, grant, now).is_some();
+        let longest = self.waiters.iter().filter_map(|waiter| match waiter.need {
+            Need::Validity(least) => Some(least),
+            Need::Newer(_) => None,
+        });
+        if works && let Some(min_validity) = longest.max() {
+            return What::Fetch { min_validity };
+        }
+        let version = newest(held, grant);
+        What::Refresh {
+            version,
+            reason: if held.is_rejected(grant, version) {
+                RefreshReason::Rejected
+            } else {
+                RefreshReason::Expired
+            },
+        }
+    }
+}
+
+fn newest(held: &Held, grant: &GrantName) -> Version {
+    held.get(grant).map_or(Version(0), |register| register.version)
 }
 
 fn judge(held: &Held, grant: &GrantName, need: Need, now: Now) -> Verdict {

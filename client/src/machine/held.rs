@@ -188,7 +188,17 @@ impl Held {
         if self.epoch() != Some(token.cursor.epoch) {
             return Applied::Foreign;
         }
-        let (seq, cursor) = (token.seq, token.cursor);
+        let applied = self.fetched(token);
+        // Also when it is held already, from elsewhere: everything before it has come.
+        self.passed(token.seq, token.cursor);
+        applied
+    }
+
+    /// A token that was asked for by itself: it says nothing about what came before it.
+    pub(crate) fn fetched(&mut self, token: &Token) -> Applied {
+        if self.epoch() != Some(token.cursor.epoch) {
+            return Applied::Foreign;
+        }
         if self
             .get(&token.grant)
             .is_some_and(|held| token.seq <= held.seq || token.version < held.version)
@@ -203,7 +213,6 @@ impl Held {
             token: Some(token.clone()),
             ..Register::new(token.seq, token.version, Health::Ok)
         };
-        self.passed(seq, cursor);
         Applied::Changed
     }
 
@@ -225,6 +234,7 @@ impl Held {
             return Applied::Stale;
         };
         if register.seq == status.seq && register.status.as_ref() == Some(&status) {
+            self.passed(seq, cursor);
             return Applied::Stale;
         }
         register.seq = status.seq;
@@ -267,6 +277,12 @@ impl Held {
         }
     }
 
+    /// Whether a resource server refused this version.
+    pub(crate) fn is_rejected(&self, grant: &GrantName, version: Version) -> bool {
+        self.get(grant)
+            .is_some_and(|r| r.rejected.is_some_and(|rejected| rejected >= version))
+    }
+
     /// The hub said when asking again makes sense.
     pub(crate) fn not_before(&mut self, grant: &GrantName, not_before: NotBefore) {
         if let Some(register) = self.grants.get_mut(grant) {
@@ -295,7 +311,7 @@ impl Held {
         self.get(grant)?.usable().map(|token| self.lease_of(token))
     }
 
-    fn lease_of(&self, token: &Token) -> TokenLease {
+    pub(crate) fn lease_of(&self, token: &Token) -> TokenLease {
         TokenLease {
             grant: token.grant.clone(),
             version: token.version,

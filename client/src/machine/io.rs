@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use lockstep_protocol::{
-    ClientFrame, Code, Cursor, GrantName, HubFrame, RequestId, Secret, UnixSeconds, Version, frame::PresenceState,
+    ClientFrame, Code, Cursor, GrantName, HubFrame, RequestId, Secret, UnixSeconds, Version,
+    frame::{PresenceState, Token},
     http::PollAnswer,
 };
 
@@ -57,6 +58,8 @@ pub(crate) enum Input {
     Polled(PollId, Result<Option<Box<PollAnswer>>, HttpTrouble>),
     /// The answer to [`Command::PostRefresh`].
     Refreshed(RequestId, Result<Version, HttpTrouble>),
+    /// The answer to [`Command::Fetch`].
+    Fetched(RequestId, Result<Box<Token>, HttpTrouble>),
     /// The answer to [`Command::Persist`].
     Persisted {
         /// The one of the command.
@@ -173,6 +176,13 @@ pub(crate) enum Command {
         token: Secret,
         grant: GrantName,
         version: Version,
+    },
+    /// `GET /v1/grants/…/token`.
+    Fetch {
+        id: RequestId,
+        token: Secret,
+        grant: GrantName,
+        min_validity: Duration,
     },
     /// Show applications the new state of a grant.
     Show(GrantName, GrantState),

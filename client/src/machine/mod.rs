@@ -22,7 +22,10 @@ mod ws;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use lockstep_protocol::{Cursor, DeviceId, GrantName, frame::PresenceState};
 
@@ -96,6 +99,8 @@ pub(crate) struct Machine {
     wants_access: bool,
     /// When the client stops, because the application is done.
     close_by: Option<Mono>,
+    /// Grants that a `reset` dropped, until it is certain that they are gone.
+    dropped: BTreeSet<GrantName>,
     shown: Option<Connection>,
     stopped: Option<Stopped>,
 }
@@ -122,6 +127,7 @@ impl Machine {
             connect_at: Some(now.mono),
             wants_access: false,
             close_by: None,
+            dropped: BTreeSet::new(),
             shown: None,
             stopped: None,
             setup,
@@ -140,7 +146,7 @@ impl Machine {
     pub(crate) fn handle(&mut self, input: Input, now: Now, entropy: &mut dyn Entropy) -> Vec<Command> {
         let mut out = Vec::new();
         if self.stopped.is_some() {
-            self.handle_stopped(input, &mut out);
+            self.handle_stopped(input, now, &mut out);
             return out;
         }
         if let Some(gap) = self.wake.gap(now) {
@@ -193,6 +199,7 @@ impl Machine {
             Input::Ended(link, code) => self.ended(link, code, now, entropy, out),
             Input::Polled(poll, result) => self.polled(poll, result, now, entropy, out),
             Input::Refreshed(id, result) => self.refreshed(&id, result, now, out),
+            Input::Fetched(id, result) => self.fetched(&id, result, now, out),
             Input::Persisted { mark, kept } => self.persisted(mark, kept, now, out),
             Input::Ask {
                 waiter,
@@ -208,7 +215,7 @@ impl Machine {
             Input::Presence(state) => self.presence(state, out),
             Input::Resync => self.resync(now, out),
             Input::Close => self.close(now),
-            Input::Redeem(input) => self.redeemer.handle(input, out),
+            Input::Redeem(input) => self.redeemer.handle(input, now, out),
         }
     }
 
@@ -300,9 +307,9 @@ impl Machine {
     }
 
     /// Nothing is connected any more, but a redeem that has begun is seen through.
-    fn handle_stopped(&mut self, input: Input, out: &mut Vec<Command>) {
+    fn handle_stopped(&mut self, input: Input, now: Now, out: &mut Vec<Command>) {
         match input {
-            Input::Redeem(input) => self.redeemer.handle(input, out),
+            Input::Redeem(input) => self.redeemer.handle(input, now, out),
             Input::Ask { waiter, .. } => {
                 if let Some(why) = self.stopped.clone() {
                     out.push(Command::Answer(waiter, Err(why.into())));

@@ -1,6 +1,6 @@
 //! What the hub says over long-poll.
 
-use lockstep_protocol::{Code, RequestId, Version, http::PollAnswer};
+use lockstep_protocol::{Code, RequestId, Version, frame::Token, http::PollAnswer};
 
 use super::{Command, Entropy, HttpTrouble, Machine, PollId, Refusal, held::Applied};
 use crate::{
@@ -76,9 +76,7 @@ impl Machine {
 
     fn poll_applied(&mut self, answer: PollAnswer, now: Now, out: &mut Vec<Command>) {
         self.told_time(answer.time, now, out);
-        for grant in self.held.begin(answer.epoch, answer.resume) {
-            self.show(&grant, out);
-        }
+        self.begin(answer.epoch, answer.resume);
         self.persist.touch();
         for token in answer.tokens {
             let grant = token.grant.clone();
@@ -93,6 +91,7 @@ impl Machine {
             }
         }
         self.held.synced(answer.cursor);
+        self.show_dropped(out);
     }
 
     fn poll_failed(&mut self, trouble: &HttpTrouble, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
@@ -139,6 +138,26 @@ impl Machine {
         self.try_again_in(wait, reason, now, out);
     }
 
+    /// A token that was asked for over HTTP.
+    pub(super) fn fetched(
+        &mut self,
+        id: &RequestId,
+        result: Result<Box<Token>, HttpTrouble>,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) {
+        let token = match result {
+            Ok(token) => token,
+            Err(trouble) => return self.refreshed(id, Err(trouble), now, out),
+        };
+        if self.held.fetched(&token) == Applied::Changed {
+            self.persist.touch();
+            self.show(&token.grant, out);
+        }
+        let lease = self.held.lease_of(&token);
+        self.asks.fetched(id, &lease, &self.held, out);
+    }
+
     /// The answer to a `refresh` over HTTP.
     pub(super) fn refreshed(
         &mut self,
@@ -148,7 +167,11 @@ impl Machine {
         out: &mut Vec<Command>,
     ) {
         match result {
-            Ok(version) => self.asks.done(id, version, now),
+            Ok(version) => {
+                self.access.accepted();
+                self.asks.done(id, version, now);
+            }
+            Err(HttpTrouble::Status { status: 401, .. }) if self.access.refused() => self.asks.lost(id),
             Err(HttpTrouble::Status {
                 problem: Some(problem), ..
             }) => self.asks.refused(id, &problem, &mut self.held, now, out),

@@ -20,6 +20,8 @@ const MOST: usize = 16;
 const MOST_REFUSALS: u32 = 3;
 /// How long to wait for the answer to `publish`, and before saying it again after a refusal that will pass.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How many times it may be said on one connection before old answers stop to count.
+const MOST_SAID: usize = 16;
 /// When the hub did not say how often to renew.
 const RENEW: Duration = Duration::from_secs(15);
 
@@ -30,8 +32,26 @@ pub(crate) struct Kept {
     pub(crate) grant: GrantName,
     pub(crate) epoch: Epoch,
     pub(crate) from_version: Version,
-    /// None: the request may have left, and nothing more is known.
-    pub(crate) token: Option<PublishedToken>,
+    /// What the provider answered, and when. None: the request may have left, and nothing more is known.
+    pub(crate) result: Option<Issued>,
+}
+
+/// A token set, and when the provider issued it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Issued {
+    pub(crate) token: PublishedToken,
+    pub(crate) at: Mono,
+}
+
+impl Issued {
+    /// As it is to be published now: `expires_in` is what remains, and never 0, which would mean "not said".
+    pub(crate) fn remaining(&self, now: Now) -> PublishedToken {
+        let passed = now.mono.since(self.at).as_secs();
+        PublishedToken {
+            expires_in: self.token.expires_in.map(|life| life.saturating_sub(passed).max(1)),
+            ..self.token.clone()
+        }
+    }
 }
 
 /// What a device saw of its redeem. The hub judges.
@@ -67,6 +87,8 @@ pub(crate) enum Command {
         redeem: Box<Redeem>,
         /// Nothing leaves after this.
         leave_by: Mono,
+        /// Nothing is waited for after this.
+        answer_by: Mono,
     },
     /// Seal the result on disk.
     Keep(Box<Kept>),
@@ -77,25 +99,26 @@ pub(crate) enum Command {
 #[derive(Debug)]
 enum Stage {
     /// `accept` is said.
-    Accepted { until: Mono },
+    Accepted { at: Mono, until: Mono },
     /// The provider is being asked.
     Redeeming,
     /// The result is on its way to the disk.
-    Keeping(PublishedToken),
+    Keeping(Issued),
     /// The hub is to be told, until it has answered.
     Telling { told: Told, refusals: u32, outbox: Outbox },
 }
 
 #[derive(Debug)]
 enum Told {
-    Result(PublishedToken),
+    Result(Issued),
     Failure(Reply),
 }
 
 /// When something is to be said, and what was said last.
 #[derive(Debug, Default)]
 struct Outbox {
-    id: Option<RequestId>,
+    /// What it was said under on this connection: any answer is the answer.
+    ids: Vec<RequestId>,
     link: Option<LinkId>,
     again_at: Mono,
 }
@@ -167,23 +190,24 @@ impl Redeemer {
             renew_every,
             renew_at: now.mono + renew_every,
             stage: Stage::Accepted {
+                at: now.mono,
                 until: now.mono + Duration::from_secs(elected.lease.expires_in),
             },
         });
     }
 
-    /// The refresh token is here. The clock runs from now.
+    /// The refresh token is here. The clock has run since `accept` was said.
     pub(crate) fn redeem(&mut self, redeem: Redeem, epoch: Option<Epoch>, now: Now, out: &mut Vec<io::Command>) {
         let lease = redeem.lease;
-        let renew_every = match self.works.get(&lease) {
+        let (accepted, renew_every) = match self.works.get(&lease) {
             Some(Work {
-                stage: Stage::Accepted { .. },
+                stage: Stage::Accepted { at, .. },
                 renew_every,
                 ..
-            }) => *renew_every,
+            }) => (*at, *renew_every),
             // Said twice: the first time counts.
             Some(_) => return,
-            None => RENEW,
+            None => (now.mono, RENEW),
         };
         let mut work = Work {
             grant: redeem.grant.clone(),
@@ -200,9 +224,10 @@ impl Redeemer {
                     grant: redeem.grant.clone(),
                     epoch,
                     from_version: redeem.from_version,
-                    token: None,
+                    result: None,
                 }),
-                leave_by: now.mono + Duration::from_secs(redeem.send_within),
+                leave_by: accepted + Duration::from_secs(redeem.send_within),
+                answer_by: accepted + Duration::from_secs(redeem.deadline),
                 redeem: Box::new(redeem),
             })),
             _ => work.stage = telling(Told::Failure(Reply::NotSent("this device does not redeem".into()))),
@@ -217,33 +242,37 @@ impl Redeemer {
         }
     }
 
-    pub(crate) fn handle(&mut self, input: Input, out: &mut Vec<io::Command>) {
+    pub(crate) fn handle(&mut self, input: Input, now: Now, out: &mut Vec<io::Command>) {
         match input {
-            Input::Came(lease, reply) => self.came(lease, reply, out),
+            Input::Came(lease, reply) => self.came(lease, reply, now, out),
             Input::Kept(lease) => {
                 if let Some(work) = self.works.get_mut(&lease)
-                    && let Stage::Keeping(token) = &work.stage
+                    && let Stage::Keeping(issued) = &work.stage
                 {
-                    work.stage = telling(Told::Result(token.clone()));
+                    work.stage = telling(Told::Result(issued.clone()));
                 }
             }
         }
     }
 
-    fn came(&mut self, lease: LeaseId, reply: Reply, out: &mut Vec<io::Command>) {
+    fn came(&mut self, lease: LeaseId, reply: Reply, now: Now, out: &mut Vec<io::Command>) {
         let Some(work) = self.works.get_mut(&lease) else {
             return;
         };
         match (reply, work.epoch) {
             (Reply::Issued(token), Some(epoch)) => {
+                let issued = Issued {
+                    token: *token,
+                    at: now.mono,
+                };
                 out.push(command(Command::Keep(Box::new(Kept {
                     lease,
                     grant: work.grant.clone(),
                     epoch,
                     from_version: work.from_version,
-                    token: Some((*token).clone()),
+                    result: Some(issued.clone()),
                 }))));
-                work.stage = Stage::Keeping(*token);
+                work.stage = Stage::Keeping(issued);
             }
             (reply, _) => work.stage = telling(Told::Failure(reply)),
         }
@@ -291,7 +320,7 @@ impl Redeemer {
     /// Says what is due: renewals, and what came of a redeem. After a reconnect everything is due again.
     pub(crate) fn settle(&mut self, link: Option<LinkId>, now: Now, out: &mut Vec<io::Command>) {
         self.works
-            .retain(|_, work| !matches!(work.stage, Stage::Accepted { until } if until <= now.mono));
+            .retain(|_, work| !matches!(work.stage, Stage::Accepted { until, .. } if until <= now.mono));
         let Some(link) = link else {
             return;
         };
@@ -301,24 +330,24 @@ impl Redeemer {
                 if outbox.again_at > now.mono && outbox.link.is_none_or(|heard| heard == link) {
                     continue;
                 }
-                // The same id each time: whichever answer comes is the answer.
-                if outbox.id.is_none() {
-                    self.said += 1;
-                    outbox.id = RequestId::new(format!("p{}", self.said));
-                }
-                let Some(id) = outbox.id.clone() else {
+                self.said += 1;
+                let Some(id) = RequestId::new(format!("p{}", self.said)) else {
                     continue;
                 };
+                if outbox.link != Some(link) || outbox.ids.len() >= MOST_SAID {
+                    outbox.ids.clear();
+                }
+                outbox.ids.push(id.clone());
                 outbox.link = Some(link);
                 outbox.again_at = now.mono + AGAIN;
                 let frame = match (told, work.epoch) {
-                    (Told::Result(token), Some(epoch)) => ClientFrame::Publish(Publish {
+                    (Told::Result(issued), Some(epoch)) => ClientFrame::Publish(Publish {
                         id,
                         grant: work.grant.clone(),
                         lease: *lease,
                         epoch,
                         from_version: work.from_version,
-                        token: token.clone(),
+                        token: issued.remaining(now),
                     }),
                     (Told::Result(_), None) => continue,
                     (Told::Failure(reply), _) => failed(id, work.grant.clone(), *lease, reply),
@@ -338,7 +367,7 @@ impl Redeemer {
     /// Deadlines; those of things to be said only count while somebody hears them.
     pub(crate) fn next_timeout(&self, live: bool) -> Option<Mono> {
         let due = self.works.values().filter_map(|work| match &work.stage {
-            Stage::Accepted { until } => Some(*until),
+            Stage::Accepted { until, .. } => Some(*until),
             _ if !live => None,
             Stage::Telling { outbox, .. } => Some(outbox.again_at),
             Stage::Redeeming | Stage::Keeping(_) => Some(work.renew_at),
@@ -353,7 +382,7 @@ impl Redeemer {
 
     fn find(&self, id: &RequestId) -> Option<LeaseId> {
         self.works.iter().find_map(|(lease, work)| match &work.stage {
-            Stage::Telling { outbox, .. } if outbox.id.as_ref() == Some(id) => Some(*lease),
+            Stage::Telling { outbox, .. } if outbox.ids.contains(id) => Some(*lease),
             _ => None,
         })
     }
@@ -365,7 +394,7 @@ impl Redeemer {
 }
 
 fn again(kept: Kept) -> Work {
-    let told = kept.token.map_or_else(
+    let told = kept.result.map_or_else(
         || {
             Told::Failure(Reply::Sent {
                 status: None,

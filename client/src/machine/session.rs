@@ -1,11 +1,17 @@
 //! What the hub says over a WebSocket.
 
 use lockstep_protocol::{
-    ClientFrame, HubFrame, Seq,
+    ClientFrame, Epoch, HubFrame, Seq,
     frame::{Ack, Error, Goaway, Refresh, Resume, Welcome},
 };
 
-use super::{Command, Entropy, LinkId, Machine, Refusal, backoff::between, held::Applied, ws::Phase};
+use super::{
+    Command, Entropy, LinkId, Machine, Refusal,
+    asks::{Wanted, What},
+    backoff::between,
+    held::Applied,
+    ws::Phase,
+};
 use crate::{
     clock::Now,
     event::{Event, Transport},
@@ -65,10 +71,7 @@ impl Machine {
         }
         self.access.accepted();
         self.told_time(welcome.time, now, out);
-        for grant in self.held.begin(welcome.epoch, welcome.resume) {
-            self.persist.touch();
-            self.show(&grant, out);
-        }
+        self.begin(welcome.epoch, welcome.resume);
         if welcome.resume == Resume::Reset {
             self.ws.acked = Seq(0);
         }
@@ -80,8 +83,26 @@ impl Machine {
         }));
     }
 
+    /// What is about to come is put over what is held, or in its place. Applications go on seeing what was dropped until
+    /// it is certain that nothing takes its place: for so long its tokens may still be used.
+    pub(super) fn begin(&mut self, epoch: Epoch, resume: Resume) {
+        let dropped = self.held.begin(epoch, resume);
+        if !dropped.is_empty() {
+            self.persist.touch();
+        }
+        self.dropped.extend(dropped);
+    }
+
+    /// Everything has come.
+    pub(super) fn show_dropped(&mut self, out: &mut Vec<Command>) {
+        for grant in std::mem::take(&mut self.dropped) {
+            self.show(&grant, out);
+        }
+    }
+
     fn ws_synced(&mut self, now: Now, out: &mut Vec<Command>) {
         self.ws.synced(now);
+        self.show_dropped(out);
         // The poller rests while the WebSocket is on probation: two carriers at once could contradict each other in
         // what a `reset` drops.
         if self.poller.stop() {
@@ -151,33 +172,43 @@ impl Machine {
         self.ws.leave_at = Some(now.mono + between(least, most, entropy));
     }
 
-    /// Sends one `refresh` for each grant that callers wait for.
+    /// Asks the hub, once for each grant that callers wait for.
     pub(super) fn ask_hub(&mut self, now: Now, out: &mut Vec<Command>) {
         if !self.is_synced() {
             return;
         }
-        if let Some(link) = self.live_link() {
-            for wanted in self.asks.wanted(&self.held) {
-                let frame = ClientFrame::Refresh(Refresh {
-                    id: wanted.id,
-                    grant: wanted.grant,
-                    rejected_version: wanted.version,
-                    reason: wanted.reason,
-                });
-                out.push(Command::Send(link, Box::new(frame)));
-            }
-            return;
-        }
-        let Some(token) = self.access.get(now, out) else {
-            return;
+        let link = self.live_link();
+        let token = if self.asks.wants_http(&self.held, link.is_some(), now) {
+            self.access.get(now, out)
+        } else {
+            None
         };
-        for wanted in self.asks.wanted(&self.held) {
-            out.push(Command::PostRefresh {
-                id: wanted.id,
-                token: token.clone(),
-                grant: wanted.grant,
-                version: wanted.version,
-            });
+        for wanted in self.asks.wanted(&self.held, link.is_some(), token.is_some(), now) {
+            let Wanted { id, grant, what } = wanted;
+            match (what, link, &token) {
+                (What::Refresh { version, reason }, Some(link), _) => {
+                    let frame = ClientFrame::Refresh(Refresh {
+                        id,
+                        grant,
+                        rejected_version: version,
+                        reason,
+                    });
+                    out.push(Command::Send(link, Box::new(frame)));
+                }
+                (What::Refresh { version, .. }, None, Some(token)) => out.push(Command::PostRefresh {
+                    id,
+                    token: token.clone(),
+                    grant,
+                    version,
+                }),
+                (What::Fetch { min_validity }, _, Some(token)) => out.push(Command::Fetch {
+                    id,
+                    token: token.clone(),
+                    grant,
+                    min_validity,
+                }),
+                (_, _, None) => {}
+            }
         }
     }
 }

@@ -308,3 +308,26 @@ async fn presence_is_told() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn more_validity_is_asked_for_without_blaming_the_token() {
+    let hub = Hub::start().await;
+    hub.with(|core| core.life = Some(100));
+    hub.mint(&grant());
+    // Half of its life is over.
+    hub.with(|core| core.clock_ahead = 70);
+    let client = quick(&hub).transport(TransportChoice::Ws).connect().await.unwrap();
+    soon("sync", client.synced()).await.unwrap();
+    let short = client.token(&grant(), Duration::from_secs(10)).await.unwrap();
+    assert_eq!(short.version, Version(1));
+
+    let leases = futures::future::join_all((0..20).map(|_| async { client.token(&grant(), MINUTE).await })).await;
+
+    assert!(leases.iter().all(|lease| lease.as_ref().unwrap().version == Version(2)));
+    hub.with(|core| {
+        assert_eq!(core.fetches, [(grant(), 60)]);
+        assert!(core.refreshes.is_empty(), "a token that works is not rejected");
+    });
+    hub.until("the ack of what was pushed too", |core| core.acked == 2)
+        .await;
+}
