@@ -133,6 +133,11 @@ impl Spinner {
     pub fn say(&self, text: impl Into<String>) {
         self.0.set_message(text.into());
     }
+
+    /// Makes room while `write` writes lines.
+    pub fn aside(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
+    }
 }
 
 impl Drop for Spinner {
@@ -141,11 +146,8 @@ impl Drop for Spinner {
     }
 }
 
-/// `1 device`, `2 devices`.
-pub fn count(number: usize, word: &str) -> String {
-    if number == 1 {
-        format!("1 {word}")
-    } else {
-        format!("{number} {word}s")
-    }
+/// `1 expiry`, `2 expiries`.
+pub fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let word = if number == N::from(1) { one } else { many };
+    format!("{number} {word}")
 }

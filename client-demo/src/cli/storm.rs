@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// How long an access token is good
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     access_ttl: Duration,
+    /// In the part with a hub, let every second device use long-poll
+    #[arg(long)]
+    mixed: bool,
     /// Print one JSON object instead of words
     #[arg(long)]
     json: bool,
@@ -31,11 +34,16 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
         devices: args.devices.into(),
         rounds: args.rounds.into(),
         access_ttl: args.access_ttl,
+        mixed: args.mixed,
     };
     let terminal = if args.json { Terminal::silent() } else { Terminal::new() };
     let report = storm::run(options, terminal).await?;
     if args.json {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.with.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -3,6 +3,7 @@
 //! First each device refreshes by itself, as programs do today; then the same devices sit behind a hub.
 
 mod show;
+mod with;
 mod without;
 
 use std::{net::SocketAddr, time::Duration};
@@ -15,6 +16,7 @@ use crate::{
     term::Terminal,
 };
 
+pub use with::{Round, RoundDevice, With};
 pub use without::{LoneDevice, Without};
 
 /// How big the storm is.
@@ -26,6 +28,8 @@ pub struct Options {
     pub rounds: usize,
     /// How long an access token is good.
     pub access_ttl: Duration,
+    /// Whether every second device uses long-poll in the part with a hub.
+    pub mixed: bool,
 }
 
 /// What the storm did.
@@ -33,6 +37,8 @@ pub struct Options {
 pub struct Report {
     /// Each device by itself.
     pub without: Without,
+    /// The same devices behind a hub.
+    pub with: With,
 }
 
 /// Why the storm could not be shown.
@@ -50,6 +56,15 @@ pub enum StormError {
     /// The hub's admin API failed.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A device's client failed.
+    #[error("a device: {0}")]
+    Client(#[from] lockstep_client::Error),
+    /// Devices did not come to the hub in time.
+    #[error("the devices did not connect in time{0}")]
+    NotConnected(String),
+    /// A name is not one.
+    #[error("a name: {0}")]
+    Name(String),
 }
 
 /// The kinds of device that take part, one after the other.
@@ -78,5 +93,8 @@ pub async fn run(options: Options, terminal: Terminal) -> Result<Report, StormEr
     show::intro(terminal, options);
     let without = without::run(options, terminal).await?;
     show::without(terminal, &without);
-    Ok(Report { without })
+    show::with_heading(terminal, options);
+    let with = with::run(options, terminal, |number, round| show::round(terminal, number, round)).await?;
+    show::with(terminal, &with, options);
+    Ok(Report { without, with })
 }
