@@ -4,6 +4,7 @@
 mod admin_api;
 mod crash_loop;
 mod drop_in;
+mod election;
 mod frames;
 mod harness;
 mod identity;

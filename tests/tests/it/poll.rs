@@ -186,8 +186,15 @@ async fn bad_bodies_are_refused() {
         assert!(!answer.text("code").is_empty(), "{body}: {}", answer.body);
     }
     let huge = json!({"rejected_version": 1, "x": "x".repeat(1 << 20)});
-    let answer = Answer::to(http().post(&url).bearer_auth(&device.access_token).json(&huge)).await;
-    assert_eq!(answer.status, 413, "{}", answer.body);
+    // The hub need not read on once it knows; then the client sees a broken pipe.
+    if let Ok(answer) = Answer::try_to(http().post(&url).bearer_auth(&device.access_token).json(&huge)).await {
+        assert_eq!(
+            (answer.status, answer.text("code")),
+            (413, "too_large"),
+            "{}",
+            answer.body
+        );
+    }
     assert!(scene.provider.calls().is_empty());
 }
 

@@ -1,0 +1,310 @@
+//! Section 4, who redeems: a device that was elected and answered, and nobody else.
+
+use std::time::Duration;
+
+use lockstep_tests::{
+    Answer, BOUND, Enrolled, GRANT, Provider, Scene, Session, Settings, admin::http, eventually, provider::Outcome,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+fn by_devices(settings: Settings) -> Settings {
+    settings.example("refresher", "device").example("late_wait", "2s")
+}
+
+async fn redeemer(scene: &Scene, kind: &str) -> Enrolled {
+    scene
+        .admin
+        .enrol_as("alice", &json!({"kind": kind, "name": kind, "redeemer": true}))
+        .await
+}
+
+/// A session that may redeem.
+async fn connect(scene: &Scene, kind: &str) -> Session {
+    let device = redeemer(scene, kind).await;
+    Session::fresh(&scene.hub, &device).await
+}
+
+/// Redeems at the provider, as an elected device does.
+async fn redeem(provider: &Provider, order: &Value) -> Value {
+    let refresh_token = order["refresh_token"].as_str().expect("a refresh token");
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh_token),
+        ("client_id", "app"),
+    ];
+    let endpoint = order["token_endpoint"].as_str().expect("a token endpoint");
+    assert_eq!(endpoint, provider.token_endpoint());
+    Answer::to(http().post(endpoint).form(&form)).await.expect(200)
+}
+
+fn publish(id: &str, order: &Value, epoch: &Value, token: &Value) -> Value {
+    json!({
+        "type": "publish", "id": id, "grant": GRANT, "lease": order["lease"], "epoch": epoch,
+        "from_version": order["from_version"], "token": token,
+    })
+}
+
+/// Says yes to `elected` and waits for the order.
+async fn accept(session: &mut Session) -> Value {
+    let elected = session.frame("elected").await;
+    session
+        .send(&json!({"type": "accept", "grant": GRANT, "lease": elected["lease"]["id"]}))
+        .await;
+    session.frame("redeem").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_winner_is_asked_first_and_given_the_token_only_when_it_answers() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let mut winner = connect(&scene, "desktop").await;
+    let mut other = connect(&scene, "cli").await;
+    let epoch = winner.frames[0]["epoch"].clone();
+
+    let id = other.ask_refresh(GRANT, 1).await;
+    let elected = winner.frame("elected").await;
+    assert_eq!(
+        (&elected["grant"], &elected["from_version"]),
+        (&GRANT.into(), &1.into())
+    );
+    let lease = &elected["lease"];
+    assert!(
+        (30..=60).contains(&lease["expires_in"].as_u64().unwrap_or(0)),
+        "{elected}"
+    );
+    assert!(
+        (10..=20).contains(&lease["renew_every"].as_u64().unwrap_or(0)),
+        "every third: {elected}"
+    );
+    let token = scene.provider.newest("alice").refresh_token;
+    assert!(
+        winner.frames.iter().all(|frame| !frame.to_string().contains(&token)),
+        "not before it answers"
+    );
+    winner
+        .send(&json!({"type": "accept", "grant": GRANT, "lease": lease["id"]}))
+        .await;
+    let order = winner.frame("redeem").await;
+    assert_eq!(
+        (&order["refresh_token"], &order["client_id"]),
+        (&token.as_str().into(), &"app".into())
+    );
+    assert_eq!(
+        (&order["lease"], &order["request_format"]),
+        (&lease["id"], &"form".into())
+    );
+    let answer = redeem(&scene.provider, &order).await;
+    winner.send(&publish("p", &order, &epoch, &answer)).await;
+
+    assert_eq!(winner.answer("p").await["version"], 2);
+    assert_eq!(other.answer(&id).await["version"], 2);
+    other.settle().await;
+    assert_eq!(other.token(GRANT).expect("the push")["version"], 2);
+    assert!(other.frames.iter().all(|frame| !frame.to_string().contains(&token)));
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn desktop_goes_before_cli_and_only_redeemers_are_asked() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let plain = scene
+        .admin
+        .enrol_as("alice", &json!({"kind": "desktop", "name": "x", "redeemer": false}))
+        .await;
+    let mut plain = Session::fresh(&scene.hub, &plain).await;
+    let mut cli = connect(&scene, "cli").await;
+    let mut desktop = connect(&scene, "desktop").await;
+
+    for version in 1..=3 {
+        let id = plain.ask_refresh(GRANT, version).await;
+        let order = accept(&mut desktop).await;
+        let answer = redeem(&scene.provider, &order).await;
+        let epoch = desktop.frames[0]["epoch"].clone();
+        desktop.send(&publish("p", &order, &epoch, &answer)).await;
+        assert_eq!(plain.answer(&id).await["version"], version + 1);
+    }
+
+    for session in [&mut plain, &mut cli] {
+        session.settle().await;
+        assert!(
+            session
+                .frames
+                .iter()
+                .all(|frame| frame["type"] != "elected" && frame["type"] != "redeem")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_device_comes_after_an_active_one() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let device = redeemer(&scene, "desktop").await;
+    let mut hello = device.hello(None);
+    hello["state"] = "idle".into();
+    let mut desktop = Session::open(scene.hub.listen).await.expect("a connection");
+    desktop.acks = true;
+    desktop.send(&hello).await;
+    desktop.frame("synced").await;
+    let mut iot = connect(&scene, "iot").await;
+
+    iot.ask_refresh(GRANT, 1).await;
+
+    accept(&mut iot).await;
+    desktop.settle().await;
+    assert!(desktop.frames.iter().all(|frame| frame["type"] != "elected"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_winner_that_declines_or_leaves_or_sleeps_costs_seconds_and_leaves_no_doubt() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let mut declines = connect(&scene, "desktop").await;
+    let mut leaves = connect(&scene, "web").await;
+    let mut sleeps = connect(&scene, "cli").await;
+    let mut works = connect(&scene, "server").await;
+    let id = works.ask_refresh(GRANT, 1).await;
+
+    let asked = Instant::now();
+    let elected = declines.frame("elected").await;
+    declines
+        .send(&json!({"type": "failed", "id": "no", "grant": GRANT, "lease": elected["lease"]["id"], "sent": false}))
+        .await;
+    leaves.frame("elected").await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(4),
+        "a decline elects the next at once"
+    );
+    drop(leaves);
+    sleeps.frame("elected").await;
+    assert!(asked.elapsed() < Duration::from_secs(4), "so does a disconnect");
+    let order = accept(&mut works).await;
+    assert!(asked.elapsed() > Duration::from_secs(4), "silence has 5 s");
+    let answer = redeem(&scene.provider, &order).await;
+    let epoch = works.frames[0]["epoch"].clone();
+    works.send(&publish("p", &order, &epoch, &answer)).await;
+
+    assert_eq!(works.answer(&id).await["version"], 2);
+    assert_eq!(scene.grant("alice").await["health"], "ok");
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_after_the_token_was_handed_out_is_unknown_and_nobody_else_redeems() {
+    let scene = Scene::set(|settings| by_devices(settings).example("lease", "30s").example("timeout", "5s")).await;
+    scene.log_in("alice").await;
+    let mut winner = connect(&scene, "desktop").await;
+    let mut other = connect(&scene, "cli").await;
+    other.ask_refresh(GRANT, 1).await;
+    accept(&mut winner).await;
+    drop(winner);
+
+    eventually("it is unknown", Duration::from_secs(60), async || {
+        (scene.grant("alice").await["health"] == "suspect").then_some(())
+    })
+    .await;
+
+    other.settle().await;
+    assert!(other.frames.iter().all(|frame| frame["type"] != "elected"));
+    assert!(scene.provider.calls().is_empty(), "nor does the hub");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_result_is_taken_after_a_reconnect_and_a_crash_of_the_hub() {
+    let mut scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let device = redeemer(&scene, "desktop").await;
+    let mut session = Session::fresh(&scene.hub, &device).await;
+    let epoch = session.frames[0]["epoch"].clone();
+    session.ask_refresh(GRANT, 1).await;
+    let order = accept(&mut session).await;
+    let answer = redeem(&scene.provider, &order).await;
+    drop(session);
+    scene.hub.crash().await;
+
+    let mut session = Session::fresh(&scene.hub, &device).await;
+    for id in ["once", "and again, because the answer was lost"] {
+        session.send(&publish(id, &order, &epoch, &answer)).await;
+        assert_eq!(session.answer(id).await["version"], 2, "idempotent");
+    }
+
+    session.settle().await;
+    assert_eq!(
+        session.token(GRANT).expect("a token")["access_token"],
+        answer["access_token"]
+    );
+    assert_eq!(scene.grant("alice").await["health"], "ok");
+    // For a version that is long gone it is told so.
+    scene.log_in("alice").await;
+    scene.log_in("alice").await;
+    let other = json!({"access_token": "late", "refresh_token": "late-rt", "token_type": "Bearer"});
+    session.send(&publish("too late", &order, &epoch, &other)).await;
+    let refused = session.answer("too late").await;
+    assert_eq!(
+        (&refused["type"], &refused["code"]),
+        (&"error".into(), &"superseded".into()),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_renewed_while_its_holder_works() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let mut session = connect(&scene, "desktop").await;
+    session.ask_refresh(GRANT, 1).await;
+    let order = accept(&mut session).await;
+    session
+        .send(&json!({"type": "renew", "grant": GRANT, "lease": order["lease"]}))
+        .await;
+    let lease = session.frame("lease").await;
+    assert_eq!((&lease["id"], &lease["grant"]), (&order["lease"], &GRANT.into()));
+    assert!((1..=60).contains(&lease["expires_in"].as_u64().unwrap_or(0)), "{lease}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_reports_of_its_redeem_is_judged_like_the_hubs_own() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let mut session = connect(&scene, "desktop").await;
+    let id = session.ask_refresh(GRANT, 1).await;
+    let order = accept(&mut session).await;
+    let report = json!({
+        "type": "failed", "id": "f", "grant": GRANT, "lease": order["lease"], "sent": true, "status": 400, "error": "invalid_grant",
+    });
+    session.send(&report).await;
+    assert_eq!(session.answer("f").await["type"], "done");
+    session
+        .until("the end", |frame| frame["health"] == "reauth_required")
+        .await;
+    assert_eq!(session.answer(&id).await["code"], "reauth_required");
+    assert!(scene.provider.calls().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nobody_left_the_hub_redeems_if_it_may() {
+    let scene = Scene::set(by_devices).await;
+    let device = scene.user("alice").await;
+    assert_eq!(scene.post_refresh(&device, GRANT, 1).await.expect(200)["version"], 2);
+
+    let scene = Scene::set(|settings| by_devices(settings).example("hub_may_redeem", false)).await;
+    let device = scene.user("alice").await;
+    let refused = scene.post_refresh(&device, GRANT, 1).await;
+    assert_eq!(
+        (refused.status, refused.text("code")),
+        (503, "unavailable"),
+        "{}",
+        refused.body
+    );
+    assert!(scene.provider.calls().is_empty());
+    let mut session = connect(&scene, "cli").await;
+    session.ask_refresh(GRANT, 1).await;
+    let order = accept(&mut session).await;
+    assert_eq!(redeem(&scene.provider, &order).await["token_type"], "Bearer");
+    assert_eq!(
+        scene.provider.called("alice", 1, BOUND).await[0].outcome,
+        Outcome::Issued
+    );
+}
