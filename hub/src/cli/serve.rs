@@ -84,27 +84,28 @@ fn dev_config(args: &DevArgs, dir: &Path) -> Result<Config, Outcome> {
 /// What to do next, for a newcomer.
 fn guide(config: &Config) -> String {
     let server = &config.server;
-    let provider = config.providers.iter().next();
-    let name = provider.map_or("example", |(name, _)| name);
-    let endpoint = provider.map_or_else(String::new, |(_, p)| p.token_endpoint.to_string());
-    let admin = match server.admin_listen.port() {
-        0 => "http://ADMIN (the address in the line of JSON below)".to_owned(),
-        _ => format!("http://{}", server.admin_listen),
+    let (name, endpoint) = config.providers.iter().next().map_or_else(
+        || ("PROVIDER", "none in the settings".to_owned()),
+        |(name, provider)| (name.as_str(), provider.token_endpoint.to_string()),
+    );
+    let (admin, where_from) = match server.admin_listen.port() {
+        0 => ("http://ADMIN".to_owned(), " (ADMIN: see the line of JSON below)"),
+        _ => (format!("http://{}", server.admin_listen), ""),
     };
+    let token = server.admin_token_file.display();
     format!(
         "lockstep-hub dev: everything is in memory and gone when this ends.\n\
          \n\
          provider   {name}, token endpoint {endpoint}\n\
-         operators  {admin}, token in {token}\n\
+         operators  {admin}{where_from}, admin token in {token}\n\
          \n\
          Next, in another terminal:\n\
          \n\
          \x20 export LOCKSTEP_ADMIN={admin} LOCKSTEP_ADMIN_TOKEN=$(cat {token})\n\
-         \x20 lockstep-hub grants put alice {name}/main --refresh-token-file FILE   # the provider's refresh token\n\
-         \x20 lockstep-hub devices enrol alice --kind cli --name laptop             # a device and its token\n\
+         \x20 lockstep-hub grants put alice {name}/main --refresh-token-file FILE   # a refresh token of the provider\n\
+         \x20 lockstep-hub devices enrol alice --kind cli --name laptop             # a device, and the token it connects with\n\
          \x20 lockstep-hub grants list alice\n\
          \n",
-        token = server.admin_token_file.display(),
     )
 }
 
@@ -112,6 +113,7 @@ fn run(config: Config) -> Done {
     let variable = std::env::var(logs::VARIABLE).ok();
     logs::start(&config.log, variable.as_deref()).map_err(Outcome::failed)?;
     metrics::install();
+    metrics::expect_providers(config.providers.keys());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

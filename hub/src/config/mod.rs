@@ -127,6 +127,11 @@ impl Config {
         print::reference()
     }
 
+    /// All settings as a page in Markdown.
+    pub fn page() -> String {
+        print::page()
+    }
+
     /// Whether the admin API is served over TLS: only where others could listen in.
     pub fn serves_admin_over_tls(&self) -> bool {
         self.tls.is_some() && !self.server.admin_listen.ip().is_loopback()

@@ -123,6 +123,59 @@ fn reference_table(out: &mut String, name: &str, about: &[&str], entries: &[Entr
     }
 }
 
+/// All settings as a page in Markdown, for people who read before they start.
+pub(super) fn page() -> String {
+    let mut out = String::from(
+        "# Settings\n\n\
+         Made from the program: `lockstep-hub config reference` prints the same as a file to start from.\n\n\
+         `lockstep-hub serve --config FILE` reads a TOML file. Each setting can be given in the environment instead, as\n\
+         `LOCKSTEP_SECTION__KEY`: `LOCKSTEP_SERVER__LISTEN`, `LOCKSTEP_PROVIDERS__EXAMPLE__CLIENT_ID`; the environment goes\n\
+         before the file, and lists are separated by commas there. Relative paths are relative to the file. Durations are\n\
+         texts like `\"30s\"` or `\"1h 30m\"`. An unknown setting is an error that names the nearest known one;\n\
+         `lockstep-hub config check` tells all errors at once.\n\n\
+         Three variables are no settings: `LOCKSTEP_ADMIN_TOKEN` (the admin token), `LOCKSTEP_KEY` (the sealing keys) and\n\
+         `LOCKSTEP_LOG` (a log filter). Each goes before its setting.\n",
+    );
+    for table in all_tables() {
+        let name = if table.name == ANY_PROVIDER {
+            "providers.NAME"
+        } else {
+            table.name
+        };
+        page_table(&mut out, name, table.about, &table.entries);
+    }
+    out
+}
+
+fn page_table(out: &mut String, name: &str, about: &[&str], entries: &[Entry]) {
+    let _ = write!(out, "\n## `[{name}]`\n\n{}\n\n", sentence(about));
+    out.push_str("| setting | default | meaning |\n|---|---|---|\n");
+    for entry in entries {
+        let default = match &entry.item {
+            _ if entry.is_required => "required".to_owned(),
+            Item::Set(value) => format!("`{value}`"),
+            Item::Unset(_) => "–".to_owned(),
+            Item::Table(_) => continue,
+        };
+        let _ = writeln!(
+            out,
+            "| `{}` | {default} | {} |",
+            entry.key,
+            sentence(&entry.doc).replace('|', "\\|")
+        );
+    }
+    for entry in entries {
+        if let Item::Table(entries) = &entry.item {
+            page_table(out, &format!("{name}.{}", entry.key), &entry.doc, entries);
+        }
+    }
+}
+
+/// The lines of a documentation comment as one.
+fn sentence(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
 /// Every setting and table that there is, by its whole name, with the providers' tables that are called `providers`.
 pub(super) fn known_settings(providers: &BTreeSet<String>) -> BTreeSet<String> {
     let mut known = BTreeSet::from(["providers".to_owned()]);

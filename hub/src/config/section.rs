@@ -9,6 +9,8 @@ pub(super) struct Entry {
     pub key: String,
     /// What it means, one line each.
     pub doc: Vec<&'static str>,
+    /// Whether there is no default.
+    pub is_required: bool,
     /// What stands there.
     pub item: Item,
 }
@@ -67,6 +69,7 @@ macro_rules! section {
                 vec![$($crate::config::section::Entry {
                     key: stringify!($key).to_owned(),
                     doc: vec![$($doc),+],
+                    is_required: section!(@is_required $origin),
                     item: section!(@item $origin $Type, &self.$key),
                 }),+]
             }
@@ -75,6 +78,7 @@ macro_rules! section {
                 vec![$($crate::config::section::Entry {
                     key: stringify!($key).to_owned(),
                     doc: vec![$($doc),+],
+                    is_required: section!(@is_required $origin),
                     item: section!(@reference $origin $Type $(, $given)?),
                 }),+]
             }
@@ -89,6 +93,13 @@ macro_rules! section {
     };
     (@read section $reader:ident $key:ident $Type:ty) => {
         $reader.section::<$Type>(stringify!($key))
+    };
+
+    (@is_required required) => {
+        true
+    };
+    (@is_required $origin:ident) => {
+        false
     };
 
     (@item section $Type:ty, $value:expr) => {

@@ -53,7 +53,7 @@ section! {
         pub drain: Duration = default(seconds(10));
         /// How often a session is pinged; two missed pongs end it.
         pub heartbeat: Duration = default(seconds(25));
-        /// How much the hub takes on before it refuses more.
+        /// How much the hub takes on before it refuses more. 0 means no limit.
         pub limits: Limits = section;
     }
 }

@@ -408,6 +408,20 @@ fn is_key(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
+/// To write the page anew: `UPDATE_PAGES=1 cargo test -p lockstep-hub the_page`.
+#[test]
+fn the_page_of_settings_is_the_program_s() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/settings.md");
+    if std::env::var_os("UPDATE_PAGES").is_some() {
+        std::fs::write(&file, Config::page()).expect("written");
+    }
+    let page = std::fs::read_to_string(&file).expect("docs/settings.md");
+    assert!(
+        page == Config::page(),
+        "docs/settings.md is not what the program says; see this test's comment"
+    );
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let errors = Config::load(Path::new("/nowhere/lockstep.toml"), std::iter::empty()).expect_err("refused");

@@ -140,6 +140,35 @@ pub fn install() {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
+/// The outcomes of redeems, as the machine notes them.
+const OUTCOMES: [&str; 7] = [
+    "committed",
+    "not_processed",
+    "rate_limited",
+    "unknown",
+    "conflict",
+    "misconfigured",
+    "refused",
+];
+
+/// Shows what may be counted at 0 before it first happens, so that a rate over it is never without data.
+pub fn expect_providers<'a>(providers: impl Iterator<Item = &'a String>) {
+    for provider in providers {
+        for outcome in OUTCOMES {
+            counter!(REDEEMS, "provider" => provider.clone(), "outcome" => outcome).increment(0);
+        }
+        for metric in TABLE
+            .iter()
+            .filter(|m| m.kind == Kind::Counter && m.labels == ["provider"])
+        {
+            counter!(metric.name, "provider" => provider.clone()).increment(0);
+        }
+    }
+    for metric in TABLE.iter().filter(|m| m.kind == Kind::Counter && m.labels.is_empty()) {
+        counter!(metric.name).increment(0);
+    }
+}
+
 fn describe() {
     for metric in TABLE {
         match metric.kind {

@@ -123,6 +123,19 @@ fn notes_are_counted_by_provider_and_never_by_user() {
 }
 
 #[test]
+fn what_has_not_happened_yet_is_shown_at_zero() {
+    metrics::install();
+    metrics::expect_providers(["quiet-provider".to_owned()].iter());
+    let rendered = metrics::render();
+    for line in [
+        "lockstep_redeems_total{provider=\"quiet-provider\",outcome=\"conflict\"} 0",
+        "lockstep_lease_wait_timeouts_total{provider=\"quiet-provider\"} 0",
+    ] {
+        assert!(rendered.lines().any(|shown| shown == line), "{line}\n{rendered}");
+    }
+}
+
+#[test]
 fn the_process_measures_itself() {
     metrics::install();
     let rendered = metrics::render();
