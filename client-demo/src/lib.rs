@@ -2,7 +2,7 @@
 //!
 //! - [`authserver`]: a strict, rotating authorization server with faults on demand
 //! - [`storm`]: N devices whose token expires together, without a hub and with it
-//! - [`bench`]: what the hub costs, beside a floor
+//! - [`mod@bench`]: what the hub costs, beside a floor
 //! - [`hub`]: the hub as a child process
 //! - [`term`]: words on a terminal
 

@@ -6,6 +6,7 @@
 //! Each of `waiting` tasks commits the next version of one grant after the other; every commit is fsynced when it is
 //! counted. The same run measures the disk: one append and fsync for 64 records of the same size.
 #![expect(
+    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a program that measures and tells"

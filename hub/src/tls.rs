@@ -1,6 +1,7 @@
 //! TLS as the hub serves it: rustls, with certificates that are exchanged while it runs.
 
 use std::{
+    fmt::Display,
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
@@ -166,21 +167,21 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read_file(file)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
-        Ok(chain) if chain.is_empty() => Err(no(file, "no certificate in PEM form in it")),
+        Ok(chain) if chain.is_empty() => Err(no(file, &"no certificate in PEM form in it")),
         Ok(chain) => Ok(chain),
-        Err(error) => Err(no(file, error)),
+        Err(error) => Err(no(file, &error)),
     }
 }
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = zeroize::Zeroizing::new(read_file(file)?);
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
-        pem::Error::NoItemsFound => no(file, "no private key in PEM form in it"),
-        other => no(file, other),
+        pem::Error::NoItemsFound => no(file, &"no private key in PEM form in it"),
+        other => no(file, &other),
     })
 }
 
-fn no(file: &Path, why: impl ToString) -> TlsError {
+fn no(file: &Path, why: &dyn Display) -> TlsError {
     TlsError::Content {
         file: file.to_owned(),
         why: why.to_string(),

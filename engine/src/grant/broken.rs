@@ -4,10 +4,6 @@ use super::Grant;
 
 /// One deliberate mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only the simulation makes mistakes on purpose")
-)]
 pub(crate) enum Broken {
     /// Sends although the lease was shown to be held too long ago.
     SendLate,

@@ -163,9 +163,10 @@ impl View<'_> {
         let last_try = matches!(claim.purpose, Purpose::LastTry | Purpose::Alternate);
         match &self.record.doubt {
             Some(doubt) => Doubt {
-                since: match self.broken {
-                    Some(Broken::GraceFromNewest) => claim.taken_at,
-                    _ => doubt.since.min(claim.taken_at),
+                since: if self.broken == Some(Broken::GraceFromNewest) {
+                    claim.taken_at
+                } else {
+                    doubt.since.min(claim.taken_at)
                 },
                 late_until: doubt.late_until.max(late_until),
                 last_try: doubt.last_try || last_try,

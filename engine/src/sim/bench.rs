@@ -226,75 +226,63 @@ impl Bench {
     }
 
     fn execute(&mut self, command: Command) {
-        let now = self.now.unix;
         let trouble = if is_write(&command) { self.trouble.take() } else { None };
-        if let Some(Trouble::Refused(_)) = &trouble {
-            return self.handle(refused(&command, trouble.clone().unwrap()));
+        if let Some(trouble @ Trouble::Refused(_)) = trouble {
+            return self.handle(refused(&command, trouble));
         }
-        let input = match command.clone() {
+        match command {
+            Command::Note(note) => self.notes.push(note),
+            Command::Answer { waiter, reply } => self.replies.push((waiter.0, reply)),
+            Command::AskPermit if self.auto_permit => self.handle(Input::Permit(PermitAnswer::Granted)),
+            command => match (self.store_does(&command), trouble) {
+                (None, _) => self.orders.push(command),
+                (Some(_), Some(lost)) => self.handle(refused(&command, lost)),
+                (Some(input), None) => self.handle(input),
+            },
+        }
+    }
+
+    /// Does what is the store's to do; none if it is somebody else's.
+    fn store_does(&mut self, command: &Command) -> Option<Input> {
+        let now = self.now.unix;
+        Some(match command {
             Command::Load => Input::Read(Ok(self.store.read())),
-            Command::AskPermit if self.auto_permit => Input::Permit(PermitAnswer::Granted),
-            Command::Claim {
-                lease,
-                from_version,
-                over,
-                ttl,
-                purpose,
-                for_device,
-                doubt,
-            } => {
-                let row = ClaimRow {
-                    lease,
-                    holder: self.me.clone(),
-                    from_version,
-                    over,
-                    ttl,
-                    purpose,
-                    for_device,
-                    doubt,
-                };
-                let answer = match self.store.claim(row, now) {
-                    None => ClaimAnswer::Gone,
-                    Some(true) => ClaimAnswer::Won(self.store.read().unwrap()),
-                    Some(false) => ClaimAnswer::Lost(self.store.read().unwrap()),
-                };
-                Input::Claimed { lease, answer }
-            }
+            Command::Claim { .. } => self.claim(command)?,
             Command::Renew { lease, ttl } => Input::Renewed {
-                lease,
-                held: Ok(self.store.renew(lease, ttl, now)),
+                lease: *lease,
+                held: Ok(self.store.renew(*lease, *ttl, now)),
             },
             Command::HandOut { lease, device } => Input::HandedOut {
-                lease,
-                held: Ok(self.store.hand_out(lease, device, now)),
+                lease: *lease,
+                held: Ok(self.store.hand_out(*lease, *device, now)),
             },
-            Command::Commit(request) => {
-                let answer = match self.store.commit(&request) {
-                    Commit::Done => CommitAnswer::Done(self.store.read().unwrap()),
+            Command::Commit(request) => Input::Committed {
+                lease: request.lease,
+                answer: match self.store.commit(request) {
+                    Commit::Done => CommitAnswer::Done(self.store.read()?),
                     Commit::Superseded => CommitAnswer::Superseded(self.store.read()),
                     Commit::Retired => CommitAnswer::Retired,
-                };
-                Input::Committed {
-                    lease: request.lease,
-                    answer,
-                }
-            }
+                },
+            },
             Command::KeepAlternate {
                 lease,
                 tokens,
                 from_version,
             } => {
-                self.store.keep_alternate(*tokens, from_version);
-                Input::AlternateKept { lease, answer: Ok(()) }
+                self.store.keep_alternate((**tokens).clone(), *from_version);
+                Input::AlternateKept {
+                    lease: *lease,
+                    answer: Ok(()),
+                }
             }
             Command::Settle {
                 lease,
                 version,
                 verdict,
             } => {
-                self.store.settle(&self.me, lease, version, *verdict, now);
+                self.store.settle(&self.me, *lease, *version, (**verdict).clone(), now);
                 Input::Settled {
-                    lease,
+                    lease: *lease,
                     answer: Ok(self.store.read()),
                 }
             }
@@ -302,14 +290,39 @@ impl Bench {
                 self.store.delete();
                 Input::Deleted(Ok(self.store.read()))
             }
-            Command::Note(note) => return self.notes.push(note),
-            Command::Answer { waiter, reply } => return self.replies.push((waiter.0, reply)),
-            other => return self.orders.push(other),
+            _ => return None,
+        })
+    }
+
+    fn claim(&mut self, command: &Command) -> Option<Input> {
+        let Command::Claim {
+            lease,
+            from_version,
+            over,
+            ttl,
+            purpose,
+            for_device,
+            doubt,
+        } = command
+        else {
+            return None;
         };
-        match trouble {
-            Some(trouble) => self.handle(refused(&command, trouble)),
-            None => self.handle(input),
-        }
+        let row = ClaimRow {
+            lease: *lease,
+            holder: self.me.clone(),
+            from_version: *from_version,
+            over: *over,
+            ttl: *ttl,
+            purpose: *purpose,
+            for_device: *for_device,
+            doubt: doubt.clone(),
+        };
+        let answer = match self.store.claim(row, self.now.unix) {
+            None => ClaimAnswer::Gone,
+            Some(true) => ClaimAnswer::Won(self.store.read()?),
+            Some(false) => ClaimAnswer::Lost(self.store.read()?),
+        };
+        Some(Input::Claimed { lease: *lease, answer })
     }
 }
 

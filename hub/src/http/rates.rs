@@ -51,7 +51,7 @@ impl Rates {
     /// # Errors
     /// When to come again.
     pub fn may_try(&self, address: IpAddr) -> Result<(), Duration> {
-        self.failures.look(address, clock::mono())
+        self.failures.look(&address, clock::mono())
     }
 
     /// Forgets who has been quiet.
@@ -95,8 +95,8 @@ impl<K: Eq + Hash> Buckets<K> {
         Ok(())
     }
 
-    fn look(&self, key: K, now: Mono) -> Result<(), Duration> {
-        let Some(full_at) = self.full_at.get(&key) else {
+    fn look(&self, key: &K, now: Mono) -> Result<(), Duration> {
+        let Some(full_at) = self.full_at.get(key) else {
             return Ok(());
         };
         let one = self.fills_in / self.size.max(1);
@@ -122,10 +122,10 @@ mod tests {
             assert_eq!(buckets.take("a", START), Ok(()));
         }
         assert_eq!(buckets.take("a", START), Err(Duration::from_millis(100)));
-        assert_eq!(buckets.look("a", START), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.look(&"a", START), Err(Duration::from_millis(100)));
         assert_eq!(buckets.take("b", START), Ok(()), "another's bucket is its own");
         let later = START + Duration::from_millis(100);
-        assert_eq!(buckets.look("a", later), Ok(()));
+        assert_eq!(buckets.look(&"a", later), Ok(()));
         assert_eq!(buckets.take("a", later), Ok(()));
         assert!(buckets.take("a", later).is_err());
     }

@@ -67,7 +67,7 @@ impl AsRef<[u8]> for Wiped {
 
 impl Envelope {
     /// Puts `body` into an envelope that does not leave after `leave_by`.
-    pub(super) fn new(body: Zeroizing<String>, leave_by: Mono) -> (reqwest::Body, Seal) {
+    pub(super) fn seal(body: Zeroizing<String>, leave_by: Mono) -> (reqwest::Body, Seal) {
         let seal = Seal(Arc::new(AtomicU8::new(SEALED)));
         let envelope = Self {
             body: Some(Bytes::from_owner(Wiped(body))),

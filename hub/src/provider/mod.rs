@@ -106,7 +106,7 @@ impl Provider {
         deadline: Duration,
     ) -> ProviderReply {
         let (body, content_type) = self.credentials.redeem_body(&self.settings, refresh_token, scope);
-        let (envelope, seal) = Envelope::new(body, clock::mono() + send_within);
+        let (envelope, seal) = Envelope::seal(body, clock::mono() + send_within);
         let mut request = self
             .client
             .post(self.settings.token_endpoint.clone())

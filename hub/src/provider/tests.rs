@@ -224,7 +224,7 @@ mod what_did_not_leave {
     #[tokio::test]
     async fn what_is_late_when_the_connection_stands() {
         let server = Unruly::start(Manner::Say(ok("{}"))).await;
-        let (body, seal) = Envelope::new(Zeroizing::new(TOKEN.to_owned()), Mono(clock::mono().0 - 1));
+        let (body, seal) = Envelope::seal(Zeroizing::new(TOKEN.to_owned()), Mono(clock::mono().0 - 1));
         let client = reqwest::Client::builder().no_proxy().build().expect("client");
         let sent = client
             .post(format!("http://{}/token", server.address))
@@ -239,7 +239,7 @@ mod what_did_not_leave {
     #[tokio::test]
     async fn what_is_withdrawn_before_the_connection_stands_never_leaves() {
         let server = Unruly::start(Manner::Say(ok("{}"))).await;
-        let (body, seal) = Envelope::new(Zeroizing::new(TOKEN.to_owned()), clock::mono() + AMPLE);
+        let (body, seal) = Envelope::seal(Zeroizing::new(TOKEN.to_owned()), clock::mono() + AMPLE);
         assert!(seal.withdraw());
         let client = reqwest::Client::builder().no_proxy().build().expect("client");
         let sent = client

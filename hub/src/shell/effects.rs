@@ -8,7 +8,7 @@ use lockstep_engine::{
     grant::{ClaimAnswer, Command, CommitAnswer, CommitRequest, Input, PermitAnswer, ProviderReply, Trouble},
     record::GrantRecord,
 };
-use lockstep_protocol::{GrantName, LeaseId, Version};
+use lockstep_protocol::{DeviceId, GrantName, LeaseId, Version};
 
 use crate::{
     app::Hub,
@@ -55,33 +55,14 @@ impl Scene {
         Some(match command {
             Command::Load => Input::Read(self.load().await),
             Command::AskPermit => Input::Permit(self.permit().await),
-            Command::Claim { lease, ttl, .. } => {
-                self.hub
-                    .lock
-                    .take(&self.user.id, &self.grant, lease, ttl, LOCK_WAIT)
-                    .await;
-                self.claim(command).await?
-            }
-            Command::Renew { lease, ttl } => {
-                let renewed = self
-                    .hub
-                    .store
-                    .renew(&self.user.id, &self.grant, lease, millis(ttl))
-                    .await;
-                self.hub.lock.renew(&self.user.id, &self.grant, lease, ttl).await;
-                Input::Renewed {
-                    lease,
-                    held: renewed.map_err(Trouble::from),
-                }
-            }
+            Command::Claim { .. } => self.claim(command).await?,
+            Command::Renew { lease, ttl } => Input::Renewed {
+                lease,
+                held: self.renew(lease, ttl).await,
+            },
             Command::HandOut { lease, device } => Input::HandedOut {
                 lease,
-                held: self
-                    .hub
-                    .store
-                    .hand_out(&self.user.id, &self.grant, lease, device)
-                    .await
-                    .map_err(Trouble::from),
+                held: self.hand_out(lease, device).await,
             },
             Command::Redeem { lease, .. } => Input::Redeemed {
                 lease,
@@ -105,15 +86,12 @@ impl Scene {
                 lease,
                 from_version,
                 tokens,
-            } => {
-                let durable = self.spool(lease, from_version, *tokens).await;
-                Input::Spooled { lease, durable }
-            }
+            } => Input::Spooled {
+                lease,
+                durable: self.spool(lease, from_version, *tokens).await,
+            },
             Command::Unspool { lease } => {
-                if let Err(error) = self.hub.spool.remove(lease).await {
-                    // Landed again after the next start, and found to be a duplicate.
-                    tracing::warn!(%lease, %error, "a landed result stays in the spool");
-                }
+                self.unspool(lease).await;
                 return None;
             }
             Command::Settle { .. } => self.settle(command).await?,
@@ -124,6 +102,25 @@ impl Scene {
             // Carried out under the lock.
             _ => return None,
         })
+    }
+
+    async fn renew(&self, lease: LeaseId, ttl: Duration) -> Result<bool, Trouble> {
+        let (user, grant) = (&self.user.id, &self.grant);
+        let renewed = self.hub.store.renew(user, grant, lease, millis(ttl)).await;
+        self.hub.lock.renew(user, grant, lease, ttl).await;
+        Ok(renewed?)
+    }
+
+    async fn hand_out(&self, lease: LeaseId, device: DeviceId) -> Result<bool, Trouble> {
+        let (user, grant) = (&self.user.id, &self.grant);
+        Ok(self.hub.store.hand_out(user, grant, lease, device).await?)
+    }
+
+    async fn unspool(&self, lease: LeaseId) {
+        if let Err(error) = self.hub.spool.remove(lease).await {
+            // Landed again after the next start, and found to be a duplicate.
+            tracing::warn!(%lease, %error, "a landed result stays in the spool");
+        }
     }
 
     /// Gives the lock back once its claim has ended.
@@ -179,6 +176,10 @@ impl Scene {
         else {
             return None;
         };
+        self.hub
+            .lock
+            .take(&self.user.id, &self.grant, lease, ttl, LOCK_WAIT)
+            .await;
         let row = ClaimRow {
             user: self.user.id.clone(),
             grant: self.grant.clone(),

@@ -4,6 +4,7 @@
 //! showing, answering, asking for candidates, sending to one session. What waits (store, provider, spool) runs in a task
 //! of its own ([`effects`]) and comes back as the next input.
 
+mod direct;
 mod effects;
 mod seal;
 pub(crate) mod timers;
@@ -18,7 +19,7 @@ use lockstep_engine::{
 };
 use lockstep_protocol::{
     Cursor, GrantName, HubFrame, SessionId, encode,
-    frame::{self, Elected, ElectedLease, Error, Health, Lease, Redeem, Status},
+    frame::{Health, Status},
 };
 
 pub use timers::Timers;
@@ -27,7 +28,7 @@ use crate::{
     app::Hub,
     clock,
     cluster::Fact,
-    config, telemetry,
+    telemetry,
     transport::text,
     user::{Inner, Shown, Slot, User, Waiter},
 };
@@ -191,89 +192,5 @@ impl Hub {
             login_url: None,
         });
         Some(text::framed(&encode(&status)))
-    }
-
-    /// What goes to one session: the steps of an election.
-    fn direct(&self, grant: &GrantName, command: Command) -> Option<(SessionId, HubFrame)> {
-        let grant = grant.clone();
-        Some(match command {
-            Command::Elect {
-                session,
-                lease,
-                expires_in,
-                renew_every,
-                from_version,
-            } => {
-                let lease = ElectedLease {
-                    id: lease,
-                    expires_in: expires_in.as_secs(),
-                    renew_every: renew_every.as_secs().max(1),
-                };
-                (
-                    session,
-                    HubFrame::Elected(Elected {
-                        grant,
-                        lease,
-                        from_version,
-                    }),
-                )
-            }
-            Command::Hand {
-                session,
-                lease,
-                from_version,
-                refresh_token,
-                scope,
-                send_within,
-                deadline,
-            } => {
-                let settings = self.providers.get(grant.provider())?.settings();
-                let redeem = Redeem {
-                    lease,
-                    from_version,
-                    refresh_token,
-                    token_endpoint: settings.token_endpoint.to_string(),
-                    client_id: settings.client_id.clone(),
-                    request_format: match settings.request_format {
-                        config::RequestFormat::Form => frame::RequestFormat::Form,
-                        config::RequestFormat::Json => frame::RequestFormat::Json,
-                    },
-                    scope,
-                    send_within: send_within.as_secs(),
-                    deadline: deadline.as_secs(),
-                    grant,
-                };
-                (session, HubFrame::Redeem(redeem))
-            }
-            Command::Extended {
-                session,
-                lease,
-                expires_in,
-            } => {
-                let expires_in = expires_in.as_secs();
-                (
-                    session,
-                    HubFrame::Lease(Lease {
-                        grant,
-                        id: lease,
-                        expires_in,
-                    }),
-                )
-            }
-            Command::Refuse { session, lease, code } => {
-                let message = format!("lease {lease} does not allow this");
-                (
-                    session,
-                    HubFrame::Error(Error {
-                        id: None,
-                        grant: Some(grant),
-                        code,
-                        message,
-                        retry_at: None,
-                    }),
-                )
-            }
-            _ => return None,
-        })
     }
 }

@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn json_is_one_object_a_line() {
         let text = logged(LogLevel::Info, LogFormat::Json, None, || {
-            info!(user = "alice", "said\nso")
+            info!(user = "alice", "said\nso");
         });
         assert_eq!(text.lines().count(), 1);
         let line: serde_json::Value = serde_json::from_str(&text).expect("json");

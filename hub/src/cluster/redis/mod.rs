@@ -35,7 +35,7 @@ enum Address {
     /// One server: `redis://` or `rediss://`.
     Server(Box<Client>),
     /// Whichever server the sentinels name: `redis+sentinel://host:port,host:port/service[/db]`.
-    Sentinel(Mutex<SentinelClient>),
+    Sentinel(Box<Mutex<SentinelClient>>),
 }
 
 impl Address {
@@ -51,8 +51,8 @@ impl Address {
         };
         let (hosts, service) = rest.split_once('/').ok_or("redis+sentinel://HOST:PORT,…/SERVICE")?;
         let nodes: Vec<String> = hosts.split(',').map(|host| format!("{scheme}://{host}")).collect();
-        SentinelClient::build(nodes, service.to_owned(), None, SentinelServerType::Master)
-            .map(|client| Self::Sentinel(Mutex::new(client)))
+        SentinelClient::build(nodes, service, None, SentinelServerType::Master)
+            .map(|client| Self::Sentinel(Box::new(Mutex::new(client))))
             .map_err(explain)
     }
 
