@@ -43,6 +43,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
         }
         if round % EVICT_EVERY == 0 {
             hub.rates.tidy();
+            hub.identity.tidy();
             let evicted = hub.evict();
             tracing::trace!(evicted, "idle users evicted");
         }

@@ -37,6 +37,21 @@ enum Action {
         #[command(flatten)]
         new: New,
     },
+    /// Approve a device that shows a code (RFC 8628); makes the user if new
+    Approve {
+        /// The code that it shows
+        code: String,
+        /// Whose device it is to be
+        #[arg(long)]
+        user: UserId,
+        #[command(flatten)]
+        rights: Rights,
+    },
+    /// Refuse a device that shows a code
+    Deny {
+        /// The code that it shows
+        code: String,
+    },
     /// Revoke a device: its sessions end and its tokens stop working, within a second
     Revoke {
         /// Which
@@ -61,6 +76,14 @@ struct New {
     /// What people call it
     #[arg(long)]
     name: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    rights: Rights,
+}
+
+/// What a device may do beyond holding tokens.
+#[derive(Debug, clap::Args, Serialize)]
+struct Rights {
     /// It may redeem, where a provider's refresher is "device"
     #[arg(long)]
     redeemer: bool,
@@ -81,6 +104,23 @@ struct Enrolled {
     expires_in: u64,
 }
 
+/// A yes to a device that shows a code.
+#[derive(Debug, Serialize)]
+struct Yes {
+    user: UserId,
+    #[serde(flatten)]
+    rights: Rights,
+}
+
+/// What was approved.
+#[derive(Debug, Serialize, Deserialize)]
+struct Approved {
+    user: UserId,
+    name: String,
+    kind: String,
+    address: Option<std::net::IpAddr>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Slave {
     refresh_token: Secret,
@@ -99,6 +139,11 @@ pub(super) fn run(args: Args) -> Done {
                 let path = ["users", user.as_str(), "devices"];
                 enrolled(&admin.send(Method::POST, &path, &new).await?, json)
             }
+            Action::Approve { code, user, rights } => {
+                let yes = Yes { user, rights };
+                approved(&admin.send(Method::POST, &["device-codes", &code], &yes).await?, json)
+            }
+            Action::Deny { code } => admin.delete(&["device-codes", &code]).await,
             Action::Revoke { device } => admin.delete(&["devices", &device.to_string()]).await,
             Action::Slave { device, grant } => {
                 let device = device.to_string();
@@ -112,6 +157,20 @@ pub(super) fn run(args: Args) -> Done {
             }
         }
     })
+}
+
+fn approved(device: &Approved, json: bool) -> Done {
+    if json {
+        return show::json(device);
+    }
+    let from = device
+        .address
+        .map(|address| format!(", from {address}"))
+        .unwrap_or_default();
+    show::text(&format!(
+        "approved for {}: {} ({}{from})\n",
+        device.user, device.name, device.kind
+    ))
 }
 
 fn enrolled(device: &Enrolled, json: bool) -> Done {

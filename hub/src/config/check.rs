@@ -149,6 +149,11 @@ impl Rules<'_> {
             "expected at least \"1s\"",
         );
         self.demand(
+            config.identity.device_code_lifetime >= least,
+            "identity.device_code_lifetime",
+            "expected at least \"1s\"",
+        );
+        self.demand(
             config.store.statement_timeout > Duration::ZERO,
             "store.statement_timeout",
             "expected more than \"0s\"",

@@ -151,6 +151,10 @@ impl Config {
                 .into_iter()
                 .map(|kind| (kind, self.election.priority(kind)))
                 .collect(),
+            code_ttl: self.identity.device_code_lifetime,
+            code_interval: self.identity.device_code_interval,
+            codes_per_minute: self.server.limits.device_codes_per_minute_per_address,
+            devices_approve: self.identity.devices_approve,
             ..IdentitySettings::default()
         }
     }

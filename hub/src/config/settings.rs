@@ -82,6 +82,8 @@ section! {
         pub requests_per_second_per_device: u32 = default(50);
         /// Failed authentications per minute from one address.
         pub failures_per_minute_per_address: u32 = default(300);
+        /// Device codes that one address may ask for in a minute, and wrong ones that it may type.
+        pub device_codes_per_minute_per_address: u32 = default(30);
     }
 }
 
@@ -233,6 +235,13 @@ section! {
         pub audience: Option<String> = default(None);
         /// How long a device access token is good.
         pub access_token_lifetime: Duration = default(seconds(15 * 60));
+        /// How long the codes of the device flow (RFC 8628) are good.
+        pub device_code_lifetime: Duration = default(seconds(10 * 60));
+        /// How long a device waits between two asks whether its code is approved.
+        pub device_code_interval: Duration = default(seconds(5));
+        /// Whether a user may approve a device on the page `/oauth/device`, with an access token of a device that is
+        /// enrolled already. If not, only the operator can.
+        pub devices_approve: bool = default(true);
     }
 }
 

@@ -62,7 +62,8 @@ impl Rates {
     }
 }
 
-struct Buckets<K> {
+/// Token buckets, one a key.
+pub(crate) struct Buckets<K> {
     /// What a bucket holds when full; zero: no limit.
     size: u32,
     /// How long an empty one takes to fill.
@@ -72,7 +73,8 @@ struct Buckets<K> {
 }
 
 impl<K: Eq + Hash> Buckets<K> {
-    fn new(size: u32, fills_in: Duration) -> Self {
+    /// Buckets of `size`; zero: no limit.
+    pub(crate) fn new(size: u32, fills_in: Duration) -> Self {
         Self {
             size,
             fills_in,
@@ -80,7 +82,11 @@ impl<K: Eq + Hash> Buckets<K> {
         }
     }
 
-    fn take(&self, key: K, now: Mono) -> Result<(), Duration> {
+    /// Takes one out.
+    ///
+    /// # Errors
+    /// When to come again.
+    pub(crate) fn take(&self, key: K, now: Mono) -> Result<(), Duration> {
         if self.size == 0 || (self.full_at.len() >= MOST_KEYS && !self.full_at.contains_key(&key)) {
             return Ok(());
         }
@@ -95,7 +101,11 @@ impl<K: Eq + Hash> Buckets<K> {
         Ok(())
     }
 
-    fn look(&self, key: &K, now: Mono) -> Result<(), Duration> {
+    /// Whether there is one to take.
+    ///
+    /// # Errors
+    /// When to come again.
+    pub(crate) fn look(&self, key: &K, now: Mono) -> Result<(), Duration> {
         let Some(full_at) = self.full_at.get(key) else {
             return Ok(());
         };
@@ -104,7 +114,8 @@ impl<K: Eq + Hash> Buckets<K> {
         if short > Duration::ZERO { Err(short) } else { Ok(()) }
     }
 
-    fn tidy(&self, now: Mono) {
+    /// Forgets the full ones.
+    pub(crate) fn tidy(&self, now: Mono) {
         self.full_at.retain(|_, full_at| *full_at > now);
     }
 }

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, GrantName, Secret, Seq, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -48,6 +49,9 @@ pub struct Enrolled {
     pub access_token: Secret,
     /// Seconds until the access token expires.
     pub expires_in: u64,
+    /// What the access token is for.
+    #[serde(skip)]
+    pub scope: String,
 }
 
 impl Identity {
@@ -57,18 +61,24 @@ impl Identity {
     /// [`RequestError::Invalid`] for a bad name; else the store's trouble.
     pub async fn enrol(&self, user: &UserId, new: NewDevice, by: By) -> Result<Enrolled, RequestError> {
         let name = checked_name(&new.name)?;
-        let now = clock::unix();
         let id = DeviceId(Uuid::new_v4());
+        let (device, refresh_token) = self.row(id, user, NewDevice { name, ..new }, clock::unix());
+        self.store.enrol(device.clone()).await?;
+        Ok(self.enrolled(&device, refresh_token, by)?)
+    }
+
+    /// The row of a device that is enrolled `at`, and its first refresh token.
+    pub(super) fn row(&self, id: DeviceId, user: &UserId, new: NewDevice, at: Unix) -> (Device, Secret) {
         let refresh_token = device_token::derive(self.keys.mac(), id, 1);
         let device = Device {
             id,
             user: user.clone(),
             kind: new.kind,
-            name,
+            name: new.name,
             redeemer: new.redeemer,
             may_offer: new.may_offer,
             priority: new.priority,
-            enrolled_at: now,
+            enrolled_at: at,
             generation: 1,
             newest: Vault::hash(&refresh_token),
             parent: None,
@@ -76,22 +86,25 @@ impl Identity {
             last_seen: None,
             acked: Seq(0),
         };
-        let access_token = token::mint(&self.keys, &self.settings, &device, now)?;
-        let enrolled = Event::Enrolled {
+        (device, refresh_token)
+    }
+
+    /// The device is in the store: takes it down, and gives it its first tokens.
+    pub(super) fn enrolled(&self, device: &Device, refresh_token: Secret, by: By) -> Result<Enrolled, IdentityError> {
+        self.audit().record(Event::Enrolled {
             user: device.user.clone(),
-            device: id,
+            device: device.id,
             kind: device.kind,
             redeemer: device.redeemer,
             may_offer: device.may_offer,
             by,
-        };
-        self.store.enrol(device).await?;
-        self.audit().record(enrolled);
+        });
         Ok(Enrolled {
-            device_id: id,
+            device_id: device.id,
             device_refresh_token: refresh_token,
-            access_token,
+            access_token: token::mint(&self.keys, &self.settings, device, clock::unix())?,
             expires_in: self.settings.access_ttl.as_secs(),
+            scope: token::scope_of(device),
         })
     }
 
@@ -132,7 +145,8 @@ impl Identity {
     }
 }
 
-fn checked_name(name: &str) -> Result<String, RequestError> {
+/// A device's name as it is kept.
+pub(super) fn checked_name(name: &str) -> Result<String, RequestError> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
         return Err(RequestError::Invalid(format!(

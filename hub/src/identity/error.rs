@@ -22,6 +22,9 @@ pub enum IdentityError {
     /// The loop of reading again after a lost race was cut.
     #[error("device {0} changes too fast to be read")]
     Busy(DeviceId),
+    /// The same, of the device codes.
+    #[error("too many device codes are asked for at once")]
+    Crowded,
 }
 
 /// Why a device access token was refused. For the log: whoever asks learns only that it is not authenticated.

@@ -2,8 +2,9 @@
 //!
 //! Start at [`Identity`]: it checks device access tokens without a look-up, exchanges device refresh tokens, enrols and
 //! revokes devices. What is around it: [`token`] (the JWT), [`device_token`] (the `lsd_` token), [`revocations`] (who
-//! must be refused although the token is good), [`grants`] (the seam to the grants that the drop-in endpoint serves).
+//! must be refused although the token is good), [`codes`] (enrolment without copying secrets), [`grants`] (the seam to the grants that the drop-in endpoint serves).
 
+mod codes;
 pub mod device_token;
 mod enrol;
 mod error;
@@ -22,15 +23,17 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, Secret, UserId};
 
+pub use codes::{Approval, Asks, Begun, NotBegun, NotYet, Waiting};
 pub use enrol::{Enrolled, NewDevice};
 pub use error::{Denied, IdentityError, RequestError};
 pub use grants::{GrantTrouble, Grants};
-pub use http::{AdminCheck, admin_routes, routes};
+pub use http::{AdminCheck, DEVICE_PAGE, admin_routes, routes};
 pub use principal::Principal;
 pub use rotate::{Exchanged, Refused};
 pub use settings::{IdentitySettings, Issuer};
 
 use crate::{audit::Audit, store::Store, vault::Vault};
+use codes::Codes;
 use keys::Keys;
 use presented::Presented;
 use revocations::Revocations;
@@ -41,9 +44,11 @@ pub type OnRevoked = Box<dyn Fn(UserId, DeviceId) + Send + Sync>;
 /// Device identity of one node. All nodes share keys, so a token that one signs, all accept.
 pub struct Identity {
     store: Arc<dyn Store>,
+    vault: Arc<Vault>,
     settings: IdentitySettings,
     keys: Keys,
     revocations: Revocations,
+    codes: Codes,
     on_revoked: RwLock<Vec<Arc<OnRevoked>>>,
     audit: OnceLock<Audit>,
 }
@@ -62,11 +67,14 @@ impl Identity {
         settings: IdentitySettings,
     ) -> Result<Arc<Self>, IdentityError> {
         let keys = Keys::load_or_make(&*store, &vault).await?;
+        let codes = Codes::new(Arc::clone(&store), Arc::clone(&vault), settings.codes_per_minute);
         let identity = Arc::new(Self {
             store,
+            vault,
             settings,
             keys,
             revocations: Revocations::default(),
+            codes,
             on_revoked: RwLock::default(),
             audit: OnceLock::new(),
         });

@@ -43,6 +43,14 @@ pub struct IdentitySettings {
     pub clock_skew: Duration,
     /// Weights in elections that differ from [`DeviceKind::priority`].
     pub kind_priority: HashMap<DeviceKind, u8>,
+    /// How long the codes of the device flow are good.
+    pub code_ttl: Duration,
+    /// How long a device is to wait between two asks whether its code is approved.
+    pub code_interval: Duration,
+    /// How many codes one address may ask for in a minute, and how often it may guess wrong; zero: no limit.
+    pub codes_per_minute: u32,
+    /// Whether a device may approve another one of its user.
+    pub devices_approve: bool,
 }
 
 impl Default for IdentitySettings {
@@ -53,6 +61,10 @@ impl Default for IdentitySettings {
             access_ttl: Duration::from_secs(15 * 60),
             clock_skew: Duration::from_secs(30),
             kind_priority: HashMap::new(),
+            code_ttl: Duration::from_secs(10 * 60),
+            code_interval: Duration::from_secs(5),
+            codes_per_minute: 30,
+            devices_approve: true,
         }
     }
 }

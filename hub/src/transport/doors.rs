@@ -107,6 +107,7 @@ mod tests {
             max_connections_per_address: per_address,
             requests_per_second_per_device: 0,
             failures_per_minute_per_address: 0,
+            device_codes_per_minute_per_address: 0,
         }
     }
 

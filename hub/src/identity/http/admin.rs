@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use lockstep_protocol::{Code, DeviceId, GrantName, Secret, UserId};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::answer::no_store;
 use crate::{
@@ -26,7 +26,7 @@ pub(super) async fn enrol(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let user: UserId = user.parse().map_err(|error| bad_request(format!("user {error}")))?;
-    let new = read_body(body)?;
+    let new: NewDevice = read_body(body)?;
     let enrolled = identity.enrol(&user, new, By::Admin).await.map_err(refuse)?;
     Ok(no_store((StatusCode::CREATED, Json(enrolled))))
 }
@@ -66,7 +66,8 @@ fn device_id(text: &str) -> Result<DeviceId, Problem> {
     text.parse().map_err(|_| refuse(RequestError::UnknownDevice))
 }
 
-fn read_body(body: Result<Bytes, BytesRejection>) -> Result<NewDevice, Problem> {
+/// A JSON object. Not JSON: 400. JSON of another shape: 422, naming where.
+pub(super) fn read_body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::TooLarge, "the body is too large"),
         _ => bad_request("the body cannot be read"),
@@ -89,7 +90,7 @@ fn read_body(body: Result<Bytes, BytesRejection>) -> Result<NewDevice, Problem> 
     Ok(new)
 }
 
-fn refuse(error: RequestError) -> Problem {
+pub(super) fn refuse(error: RequestError) -> Problem {
     match error {
         RequestError::Invalid(why) => unprocessable(why),
         RequestError::UnknownDevice | RequestError::UnknownGrant => Problem::new(Code::UnknownGrant, error.to_string()),

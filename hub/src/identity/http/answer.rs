@@ -52,8 +52,16 @@ impl OAuthError {
         Self::new("invalid_grant", reason)
     }
 
+    /// RFC 8628 section 3.5.
+    pub(super) fn of_device_flow(error: &'static str, description: String) -> Self {
+        Self::new(error, description)
+    }
+
     pub(super) fn unsupported_grant_type() -> Self {
-        Self::new("unsupported_grant_type", "this endpoint takes grant_type=refresh_token")
+        Self::new(
+            "unsupported_grant_type",
+            "this endpoint takes grant_type=refresh_token and the device flow's",
+        )
     }
 
     /// RFC 7009 section 2.2.1.

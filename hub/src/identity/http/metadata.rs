@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::Door;
+use super::{Door, device_flow};
 
 /// How long others may keep these, in seconds. A new signing key is published long before it signs.
 const KEEP: &str = "public, max-age=300";
@@ -18,12 +18,13 @@ const KEEP: &str = "public, max-age=300";
 struct Metadata {
     issuer: String,
     token_endpoint: String,
+    device_authorization_endpoint: String,
     revocation_endpoint: String,
     introspection_endpoint: String,
     jwks_uri: String,
     scopes_supported: [&'static str; 3],
     response_types_supported: [&'static str; 0],
-    grant_types_supported: [&'static str; 1],
+    grant_types_supported: [&'static str; 2],
     token_endpoint_auth_methods_supported: [&'static str; 3],
     revocation_endpoint_auth_methods_supported: [&'static str; 3],
 }
@@ -36,12 +37,13 @@ pub(super) async fn metadata(State(door): State<Door>) -> Response {
     let metadata = Metadata {
         issuer: base.into(),
         token_endpoint: format!("{base}/oauth/token"),
+        device_authorization_endpoint: format!("{base}/oauth/device_authorization"),
         revocation_endpoint: format!("{base}/oauth/revoke"),
         introspection_endpoint: format!("{base}/oauth/introspect"),
         jwks_uri: format!("{base}/.well-known/jwks.json"),
         scopes_supported: ["sync", "redeem", "offer"],
         response_types_supported: [],
-        grant_types_supported: ["refresh_token"],
+        grant_types_supported: ["refresh_token", device_flow::GRANT_TYPE],
         token_endpoint_auth_methods_supported: ANY_CREDENTIALS,
         revocation_endpoint_auth_methods_supported: ANY_CREDENTIALS,
     };

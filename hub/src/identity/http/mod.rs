@@ -1,9 +1,12 @@
 //! Identity over HTTP: `/oauth/*` and `/.well-known/*` for everybody, device enrolment for the administrator.
 
 mod admin;
+mod admin_codes;
 mod answer;
+mod device_flow;
 mod introspect;
 mod metadata;
+mod page;
 mod params;
 mod revoke;
 mod token;
@@ -17,6 +20,8 @@ use axum::{
     routing::{delete, get, post},
 };
 use lockstep_protocol::Secret;
+
+pub use page::PATH as DEVICE_PAGE;
 
 use super::{Grants, Identity};
 
@@ -34,11 +39,13 @@ struct Door {
     is_admin: AdminCheck,
 }
 
-/// The public endpoints: token, revocation, introspection, metadata, keys. Their answers bring their own
+/// The public endpoints: token, device flow, revocation, introspection, metadata, keys. Their answers bring their own
 /// `Cache-Control`; errors are those of RFC 6749 section 5.2.
 pub fn routes(identity: Arc<Identity>, grants: Arc<dyn Grants>, is_admin: AdminCheck) -> Router {
     Router::new()
         .route("/oauth/token", post(token::token))
+        .route("/oauth/device_authorization", post(device_flow::authorize))
+        .route(page::PATH, get(page::show).post(page::say))
         .route("/oauth/revoke", post(revoke::revoke))
         .route("/oauth/introspect", post(introspect::introspect))
         .route("/.well-known/jwks.json", get(metadata::jwks))
@@ -51,8 +58,8 @@ pub fn routes(identity: Arc<Identity>, grants: Arc<dyn Grants>, is_admin: AdminC
         })
 }
 
-/// `POST /admin/v1/users/{user}/devices`, `DELETE /admin/v1/devices/{device_id}` and
-/// `POST /admin/v1/devices/{device_id}/grants/{provider}/{account}`. Whoever mounts them checks the admin token first.
+/// `POST /admin/v1/users/{user}/devices`, `DELETE /admin/v1/devices/{device_id}`,
+/// `POST /admin/v1/devices/{device_id}/grants/{provider}/{account}` and `/admin/v1/device-codes/{code}`. Whoever mounts them checks the admin token first.
 pub fn admin_routes(identity: Arc<Identity>) -> Router {
     Router::new()
         .route("/admin/v1/users/{user}/devices", post(admin::enrol))
@@ -60,6 +67,12 @@ pub fn admin_routes(identity: Arc<Identity>) -> Router {
         .route(
             "/admin/v1/devices/{device_id}/grants/{provider}/{account}",
             post(admin::make_slave),
+        )
+        .route(
+            "/admin/v1/device-codes/{code}",
+            get(admin_codes::look)
+                .post(admin_codes::approve)
+                .delete(admin_codes::deny),
         )
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(identity)

@@ -15,7 +15,7 @@ use super::answer::OAuthError;
 
 /// The parameters that any endpoint here reads. All others are dropped unread: clients send stray ones, secrets among
 /// them.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 12] = [
     "grant_type",
     "refresh_token",
     "scope",
@@ -23,7 +23,11 @@ const KNOWN: [&str; 8] = [
     "token_type_hint",
     "device_code",
     "client_id",
-    "kind",
+    "device_name",
+    "device_kind",
+    "user_code",
+    "ticket",
+    "action",
 ];
 
 /// The parameters of a request. Client credentials are not among them: whatever comes is ignored.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Door,
     answer::{OAuthError, no_store, seconds_until},
+    device_flow,
     params::Params,
 };
 use crate::identity::{Exchanged, GrantTrouble, IdentityError, Refused, device_token, enrol::SLAVE_PREFIX, token};
@@ -21,26 +22,27 @@ const UNKNOWN_EXPIRY: u64 = 3600;
 
 /// A successful answer (RFC 6749 section 5.1). All fields always: stock clients break over each that is missing.
 #[derive(Serialize)]
-struct TokenAnswer {
-    access_token: Secret,
-    token_type: String,
-    expires_in: u64,
-    refresh_token: Secret,
-    scope: String,
+pub(super) struct TokenAnswer {
+    pub(super) access_token: Secret,
+    pub(super) token_type: String,
+    pub(super) expires_in: u64,
+    pub(super) refresh_token: Secret,
+    pub(super) scope: String,
     #[serde(flatten)]
-    device: Option<AboutDevice>,
+    pub(super) device: Option<AboutDevice>,
 }
 
 /// What a device learns of itself.
 #[derive(Serialize)]
-struct AboutDevice {
-    device_id: DeviceId,
-    user: UserId,
+pub(super) struct AboutDevice {
+    pub(super) device_id: DeviceId,
+    pub(super) user: UserId,
 }
 
 pub(super) async fn token(State(door): State<Door>, params: Params) -> Result<Response, OAuthError> {
     match params.required("grant_type")?.expose() {
         "refresh_token" => {}
+        device_flow::GRANT_TYPE => return Ok(no_store(Json(device_flow::exchange(&door, &params).await?))),
         _ => return Err(OAuthError::unsupported_grant_type()),
     }
     let presented = params.required("refresh_token")?;

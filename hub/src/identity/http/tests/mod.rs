@@ -1,6 +1,7 @@
 //! The endpoints as a client sees them: a router, a store in memory, grants that a test sets up.
 
 mod admin;
+mod device_flow;
 mod device_token;
 mod other;
 mod slave;
@@ -50,10 +51,23 @@ impl Hub {
 
     /// A node on a store that others may share.
     async fn node(store: Arc<dyn Store>, vault: Arc<Vault>) -> Self {
-        let settings = IdentitySettings {
+        Self::built(store, vault, |settings| settings).await
+    }
+
+    /// With settings of the test's own.
+    async fn with(change: impl FnOnce(IdentitySettings) -> IdentitySettings) -> Self {
+        Self::built(store::memory(), Arc::new(Vault::ephemeral()), change).await
+    }
+
+    async fn built(
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        change: impl FnOnce(IdentitySettings) -> IdentitySettings,
+    ) -> Self {
+        let settings = change(IdentitySettings {
             issuer: Issuer::Public("https://hub.example".into()),
             ..IdentitySettings::default()
-        };
+        });
         let identity = Identity::start(store.clone(), vault, settings).await.unwrap();
         let grants = Arc::new(FakeGrants::default());
         let is_admin = Arc::new(|token: &Secret| token.expose() == ADMIN);
