@@ -8,6 +8,7 @@
 pub mod entropy;
 pub mod grant;
 pub mod policy;
+pub mod preload;
 pub mod record;
 pub mod time;
 

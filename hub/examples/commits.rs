@@ -145,6 +145,7 @@ async fn commit(store: &Arc<dyn Store>, number: u64, bytes: usize) -> CommitRow 
         cause: Cause::Refresh,
         refreshed_at: Unix(now),
         due_at: Some(Unix(now + 3_300_000 + from_version.0)),
+        wake_at: None,
         retire: Some(Hash(hash)),
         unless_retired: None,
         rejected_in_a_row: 0,

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use lockstep_engine::{
     entropy,
     grant::{Ask, Asker, Input},
-    time::Mono,
+    preload::IN_USE,
+    time::{Mono, Unix},
 };
 use lockstep_protocol::LeaseId;
 
@@ -53,14 +54,16 @@ async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>) -> Result<usize, StoreE
     }
     let leases: Vec<LeaseId> = tickets.iter().map(|_| entropy::lease_id(&mut OsEntropy)).collect();
     let asked = clock::mono();
-    let used_since = clock::unix().minus(provider.settings().idle_after);
+    let settings = provider.settings();
+    let now = clock::unix();
     let due = hub
         .store
         .claim_due(DueQuery {
             provider: provider.name().to_owned(),
             holder: hub.me.clone(),
             ttl_ms: u64::try_from(provider.policy().lease.as_millis()).unwrap_or(u64::MAX),
-            used_since,
+            used_since: now.minus(settings.idle_after),
+            in_use_since: if settings.preload { now.minus(IN_USE) } else { Unix(0) },
             leases,
         })
         .await?;

@@ -148,6 +148,11 @@ section! {
         pub late_wait: Duration = default(seconds(60));
         /// Grants that nobody used for this long are not refreshed ahead of expiry.
         pub idle_after: Duration = default(seconds(7 * 24 * 3600));
+        /// Whether to learn when each user is active: what nobody used for an hour is then not refreshed before its user is
+        /// expected again. Nothing sleeps before a user has been known for a week.
+        pub preload: bool = default(true);
+        /// Over how long before a user is expected such refreshes are spread out; at most the token's life.
+        pub preload_spread: Duration = default(seconds(3600));
         /// Redeems at once.
         pub max_concurrent: usize = default(16);
         /// Redeems per second; 0 means no limit.

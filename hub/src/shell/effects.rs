@@ -6,10 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use lockstep_engine::{
     grant::{ClaimAnswer, Command, CommitAnswer, CommitRequest, Input, PermitAnswer, ProviderReply, Trouble},
+    preload::{self, Life},
     record::GrantRecord,
+    time::Unix,
 };
 use lockstep_protocol::{DeviceId, GrantName, LeaseId, Version};
 
+use super::OsEntropy;
 use crate::{
     app::Hub,
     clock, spool,
@@ -240,6 +243,7 @@ impl Scene {
             cause: request.cause,
             refreshed_at: request.refreshed_at,
             due_at: request.due_at,
+            wake_at: self.wake_at(&request).await,
             retire: request.retire.as_ref().map(Vault::hash),
             unless_retired: request.unless_retired.as_ref().map(Vault::hash),
             rejected_in_a_row: request.rejected_in_a_row,
@@ -257,6 +261,26 @@ impl Scene {
             Ok(Committed::Retired) => CommitAnswer::Retired,
             Err(error) => CommitAnswer::Trouble(error.into()),
         }
+    }
+
+    /// When to refresh what is about to be committed, if nobody uses it by the time it is due.
+    async fn wake_at(&self, request: &CommitRequest) -> Option<Unix> {
+        let settings = self.hub.providers.get(self.grant.provider())?.settings();
+        let expires_at = request.tokens.expires_at.filter(|_| settings.preload)?;
+        request.due_at?;
+        let hours = match self.hub.store.hours(&self.user.id).await {
+            Ok(hours) => hours?,
+            Err(error) => {
+                tracing::debug!(user = %self.user.id, %error, "refreshed when it is due: the user's hours cannot be read");
+                return None;
+            }
+        };
+        let life = Life {
+            refreshed_at: request.refreshed_at,
+            expires_at,
+            refresh_expires_at: request.tokens.refresh_expires_at,
+        };
+        preload::wake_at(&hours, life, settings.lead, settings.preload_spread, &mut OsEntropy)
     }
 
     async fn keep_alternate(

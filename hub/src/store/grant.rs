@@ -95,6 +95,8 @@ pub struct DueQuery {
     pub ttl_ms: u64,
     /// Only grants used at or after this time.
     pub used_since: Unix,
+    /// Of those, what was not used at or after this time sleeps until its `wake_at`.
+    pub in_use_since: Unix,
     /// One fresh lease for each permit in hand: the most that may be claimed.
     pub leases: Vec<LeaseId>,
 }
@@ -134,6 +136,8 @@ pub struct CommitRow {
     pub refreshed_at: Unix,
     /// When the scheduler is to redeem next.
     pub due_at: Option<Unix>,
+    /// When it is to redeem instead, if nobody uses the grant by `due_at`.
+    pub wake_at: Option<Unix>,
     /// Hash of the refresh token that is used up now.
     pub retire: Option<Hash>,
     /// Refuse if this one was retired before.

@@ -15,7 +15,7 @@ mod suite;
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use lockstep_engine::time::Unix;
+use lockstep_engine::{preload::Hours, time::Unix};
 use lockstep_protocol::{DeviceId, Epoch, GrantName, LeaseId, Seq, UserId, Version};
 
 pub use device::{Device, DeviceKind, Seen, Slave};
@@ -78,8 +78,9 @@ pub trait Store: Send + Sync + 'static {
     /// that stands is `over` and has lapsed, or belongs to an incarnation of the same node not after this one.
     async fn claim(&self, row: ClaimRow) -> Answer<Claimed>;
 
-    /// Claims, oldest first, what is due at one provider: `due_at` reached, no claim, used since `used_since`. At most as
-    /// many as leases are given. Returns with them, unclaimed and at most as many, grants whose claim was abandoned: it
+    /// Claims, oldest first, what is due at one provider: `due_at` reached, no claim, used since `used_since`, and either
+    /// used since `in_use_since` or not to sleep any longer (`wake_at` is none or reached). At most as many as leases are
+    /// given. Returns with them, unclaimed and at most as many, grants whose claim was abandoned: it
     /// is of another node and has lapsed, or is of a former incarnation of the same node. A claim of this very incarnation
     /// is in its machine's hand and never returned.
     async fn claim_due(&self, query: DueQuery) -> Answer<Vec<Due>>;
@@ -114,8 +115,12 @@ pub trait Store: Send + Sync + 'static {
     /// The present seq of each of these users that exists. What the sweep compares with.
     async fn seqs(&self, users: &[UserId]) -> Answer<Vec<(UserId, Seq)>>;
 
-    /// Remembers when grants were last used, by maximum. Need not be durable at once.
+    /// Remembers when grants were last used, by maximum, and learns from it the hours of their users. Need not be durable
+    /// at once.
     async fn used(&self, uses: Vec<(UserId, GrantName, Unix)>) -> Answer<()>;
+
+    /// When a user is usually active; none: nothing is known.
+    async fn hours(&self, user: &UserId) -> Answer<Option<Hours>>;
 
     /// Grants in order of (user, grant), after the one given. For re-sealing and for operators.
     async fn scan(

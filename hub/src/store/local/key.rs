@@ -22,6 +22,8 @@ enum Table {
     User = b'u',
     /// Index: provider, due, user, grant.
     Due = b'd',
+    /// When users are active: a row of its own, because it changes at other times than the user's other ones.
+    Hours = b'h',
     Device = b'v',
     /// Index: user, device.
     UserDevice = b'w',
@@ -35,12 +37,13 @@ enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Meta,
         Self::Node,
         Self::Shared,
         Self::User,
         Self::Due,
+        Self::Hours,
         Self::Device,
         Self::UserDevice,
         Self::Revoked,
@@ -95,6 +98,10 @@ impl Key {
             Table::User,
             &[user.as_str().as_bytes(), &[0], grant.as_str().as_bytes()],
         )
+    }
+
+    pub(super) fn hours(user: &UserId) -> Self {
+        Self::new(Table::Hours, &[user.as_str().as_bytes()])
     }
 
     /// The beginning of every user's and grant's key.

@@ -14,7 +14,7 @@ mod rules;
 use std::future::Future;
 
 use async_trait::async_trait;
-use lockstep_engine::time::Unix;
+use lockstep_engine::{preload::Hours, time::Unix};
 use lockstep_protocol::{DeviceId, Epoch, GrantName, LeaseId, Seq, UserId, Version};
 
 pub(super) use key::Key;
@@ -147,6 +147,10 @@ impl<B: Backend> Store for Local<B> {
 
     async fn used(&self, uses: Vec<(UserId, GrantName, Unix)>) -> Answer<()> {
         self.0.later(move |rows, _| due::used(rows, uses))
+    }
+
+    async fn hours(&self, user: &UserId) -> Answer<Option<Hours>> {
+        self.0.read(|rows| rows.row(&Key::hours(user)))
     }
 
     async fn scan(

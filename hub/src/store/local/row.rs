@@ -3,7 +3,7 @@
 //! Named, so that a later hub may add a field with a default and still read what an older one wrote. The checksum is over
 //! key and row: a row that rotted, or lies under another's key, is found when it is read and not believed.
 
-use lockstep_engine::{record::Holder, time::Unix};
+use lockstep_engine::{preload::Hours, record::Holder, time::Unix};
 use lockstep_protocol::{Epoch, Seq};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -120,6 +120,12 @@ pub(super) struct GrantRow {
     pub(super) used: Unix,
     /// Due but unused: out of the index of what is due, until it is used or changes.
     pub(super) parked: bool,
+    /// When it is to be redeemed if nobody uses it by the time it is due.
+    #[serde(default)]
+    pub(super) wake_at: Option<Unix>,
+    /// Due but not in use: in the index at `wake_at`, until it is used or changes.
+    #[serde(default)]
+    pub(super) asleep: bool,
     pub(super) retired: Retired,
 }
 
@@ -135,12 +141,19 @@ impl GrantRow {
                     holder: Some(claim.holder.clone()),
                 },
             )),
-            None => self
-                .record
-                .due_at
-                .filter(|_| !self.parked)
-                .map(|due| (due, DueEntry { holder: None })),
+            None => self.record.due_at.filter(|_| !self.parked).map(|due| {
+                (
+                    self.wake_at.filter(|_| self.asleep).unwrap_or(due),
+                    DueEntry { holder: None },
+                )
+            }),
         }
+    }
+
+    /// Not left alone any longer: it changed, or somebody uses it.
+    pub(super) fn rouse(&mut self) {
+        self.parked = false;
+        self.asleep = false;
     }
 }
 
@@ -170,6 +183,7 @@ impl Retired {
 }
 
 impl Row for Device {}
+impl Row for Hours {}
 impl Row for Slave {}
 impl Row for Sealed {}
 

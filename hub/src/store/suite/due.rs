@@ -27,6 +27,18 @@ async fn claim_due(store: &AnyStore, query: DueQuery) -> Vec<Due> {
     store.claim_due(query).await.unwrap()
 }
 
+/// Uses are written lazily.
+async fn found_in_time(store: &AnyStore, query: impl Fn() -> DueQuery) -> Vec<Due> {
+    for _ in 0..1_000 {
+        let found = claim_due(store, query()).await;
+        if !found.is_empty() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Vec::new()
+}
+
 fn names(found: &[Due]) -> Vec<GrantName> {
     found.iter().map(|due| due.grant.clone()).collect()
 }
@@ -120,20 +132,134 @@ pub(in super::super) async fn what_nobody_uses_is_left_until_it_is_used(store: A
         ])
         .await
         .unwrap();
-    // Uses are written lazily.
-    let mut found = Vec::new();
-    for _ in 0..1_000 {
-        found = claim_due(&store, asked()).await;
-        if !found.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let found = found_in_time(&store, asked).await;
     assert_eq!(names(&found), [name("example/new")], "by maximum");
     assert_eq!(
         names(&claim_due(&store, query(9)).await),
         [] as [GrantName; 0],
         "the other one waits for its use"
+    );
+}
+
+/// Makes grants that are due, each with a time to wake.
+async fn due_and_wake_at(store: &AnyStore, grants: &[(&str, Option<Unix>)]) {
+    for (grant, wake_at) in grants {
+        let row = CommitRow {
+            grant: name(grant),
+            due_at: Some(Unix(10)),
+            wake_at: *wake_at,
+            ..login()
+        };
+        done(store, row).await;
+    }
+}
+
+pub(in super::super) async fn what_nobody_uses_now_sleeps_until_it_is_to_wake(store: AnyStore) {
+    let now = store.clock().await.unwrap().0;
+    let (soon, later) = (Unix(now + 300), Unix(now + 600_000));
+    due_and_wake_at(
+        &store,
+        &[
+            ("example/sleeps", Some(later)),
+            ("example/wakes", Some(soon)),
+            ("example/past", Some(Unix(11))),
+            ("example/never", None),
+        ],
+    )
+    .await;
+    // Logged in before that: not in use since.
+    let asked = || DueQuery {
+        in_use_since: Unix(now + 500_000),
+        ..query(9)
+    };
+    let mut found = names(&claim_due(&store, asked()).await);
+    found.sort();
+    assert_eq!(found, [name("example/never"), name("example/past")]);
+    until(&store, soon).await;
+    assert_eq!(names(&claim_due(&store, asked()).await), [name("example/wakes")]);
+    assert!(claim_due(&store, asked()).await.is_empty());
+    let idle = DueQuery {
+        used_since: Unix(now + 500_000),
+        ..query(9)
+    };
+    assert!(claim_due(&store, idle).await.is_empty(), "what is idle does not wake");
+}
+
+pub(in super::super) async fn what_sleeps_is_due_again_once_it_is_used_or_changes(store: AnyStore) {
+    let now = store.clock().await.unwrap().0;
+    let later = Some(Unix(now + 600_000));
+    due_and_wake_at(
+        &store,
+        &[("example/used", later), ("example/work", later), ("example/new", later)],
+    )
+    .await;
+    let asked = || DueQuery {
+        in_use_since: Unix(now + 500_000),
+        ..query(9)
+    };
+    assert!(claim_due(&store, asked()).await.is_empty());
+
+    store
+        .used(vec![(alice(), name("example/used"), Unix(now + 500_000))])
+        .await
+        .unwrap();
+    assert_eq!(names(&found_in_time(&store, asked).await), [name("example/used")]);
+    // A new version has hours of its own.
+    let row = CommitRow {
+        grant: name("example/new"),
+        due_at: Some(Unix(10)),
+        wake_at: None,
+        ..refresh(1, lease())
+    };
+    done(&store, row).await;
+    assert_eq!(names(&claim_due(&store, asked()).await), [name("example/new")]);
+    // A verdict says when to look again; that is not to be slept through, nor does it end the sleep of the user.
+    store.settle(settle(lease())).await.unwrap();
+    assert!(claim_due(&store, asked()).await.is_empty());
+    assert_eq!(names(&claim_due(&store, query(9)).await), [] as [GrantName; 0]);
+    store
+        .used(vec![(alice(), name("example/work"), Unix(now + 500_000))])
+        .await
+        .unwrap();
+    assert_eq!(names(&found_in_time(&store, asked).await), [name("example/work")]);
+}
+
+pub(in super::super) async fn use_tells_a_users_hours(store: AnyStore) {
+    const HOUR: u64 = 3_600_000;
+    done(&store, login()).await;
+    assert!(store.hours(&alice()).await.unwrap().is_none(), "nobody was seen yet");
+    let (first, second) = (Unix(400_000 * HOUR), Unix(400_005 * HOUR));
+    for at in [first, second] {
+        let uses = vec![
+            (alice(), work(), at),
+            (alice(), work(), at),
+            (user("nobody"), work(), at),
+        ];
+        store.used(uses).await.unwrap();
+        // Uses are written lazily.
+        for _ in 0..1_000 {
+            if store
+                .hours(&alice())
+                .await
+                .unwrap()
+                .is_some_and(|hours| hours.expects(at))
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let hours = store.hours(&alice()).await.unwrap().expect("hours");
+    assert!(hours.expects(first) && hours.expects(second));
+    assert!(!hours.expects(Unix(400_001 * HOUR)));
+    assert!(
+        store.hours(&user("nobody")).await.unwrap().is_none(),
+        "who has no grant is not watched"
+    );
+    store.delete_user(&alice(), Unix(50)).await.unwrap();
+    assert!(
+        store.hours(&alice()).await.unwrap().is_none(),
+        "nothing is left of a deleted user"
     );
 }
 

@@ -62,6 +62,9 @@ macro_rules! conformance {
             what_is_due_is_claimed_oldest_first_and_no_more_than_asked
             what_is_not_due_is_left_alone
             what_nobody_uses_is_left_until_it_is_used
+            what_nobody_uses_now_sleeps_until_it_is_to_wake
+            what_sleeps_is_due_again_once_it_is_used_or_changes
+            use_tells_a_users_hours
             two_schedulers_never_claim_the_same
             abandoned_claims_are_returned_unclaimed
             what_was_abandoned_and_judged_is_due_again

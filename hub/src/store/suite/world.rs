@@ -77,6 +77,7 @@ pub(in super::super) fn login() -> CommitRow {
         cause: Cause::Login,
         refreshed_at: Unix(1_000),
         due_at: None,
+        wake_at: None,
         retire: None,
         unless_retired: None,
         rejected_in_a_row: 0,
@@ -140,6 +141,7 @@ pub(in super::super) fn query(most: usize) -> DueQuery {
         holder: holder("here", 1),
         ttl_ms: 60_000,
         used_since: Unix(0),
+        in_use_since: Unix(0),
         leases: (0..most).map(|_| lease()).collect(),
     }
 }

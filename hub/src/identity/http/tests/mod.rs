@@ -109,6 +109,7 @@ impl Hub {
             cause: frame::Cause::Login,
             refreshed_at: clock::unix(),
             due_at: None,
+            wake_at: None,
             retire: None,
             unless_retired: None,
             rejected_in_a_row: 0,

@@ -93,6 +93,7 @@ pub(in super::super) fn delete_user(rows: &dyn Rows, user: &UserId, at: Unix) ->
         }
     }
     changes.put(Key::user(user), &UserRow { seq });
+    changes.drop(Key::hours(user));
     let devices = rows.keys(&Key::user_devices(user), Key::last_device)?;
     for device in &devices {
         revoke_into(rows, &mut changes, *device, at)?;

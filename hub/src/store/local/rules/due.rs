@@ -1,14 +1,15 @@
 //! What is due, and who uses what.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     iter::{Copied, Peekable},
     ops::ControlFlow,
     slice,
 };
 
 use lockstep_engine::{
-    record::{Claim, Holder, Purpose},
+    preload::Hours,
+    record::{Claim, Health, Holder, Purpose},
     time::Unix,
 };
 use lockstep_protocol::{GrantName, LeaseId, UserId};
@@ -73,7 +74,7 @@ impl Round<'_> {
         self.looked_at += 1;
         let place = Key::due(due, &at.0, &at.1);
         let done = match entry.holder {
-            None if ahead == 0 => self.claim_or_park(at, lease),
+            None if ahead == 0 => self.claim_or_leave(at, lease),
             Some(holder) if self.is_abandoned(&holder, ahead) => self.give_back(at),
             _ => Ok(()),
         };
@@ -93,14 +94,16 @@ impl Round<'_> {
         }
     }
 
-    fn claim_or_park(&mut self, at: At, lease: LeaseId) -> Answer<()> {
+    fn claim_or_leave(&mut self, at: At, lease: LeaseId) -> Answer<()> {
         let old = self.row(&at)?;
         let mut new = old.clone();
-        if old.used < self.query.used_since {
-            new.parked = true;
+        new.parked = old.used < self.query.used_since;
+        new.asleep = old.used < self.query.in_use_since && old.wake_at.is_some_and(|wake| wake > self.now);
+        if new.parked || new.asleep {
             place_grant(&mut self.judged.changes, &at, Some(&old), &new);
             return Ok(());
         }
+        new.rouse();
         grant::take(&mut new.record, ahead(&old, self.query, lease, self.now));
         put_grant(&mut self.judged.changes, &at, Some(&old), &mut new);
         self.leases.next();
@@ -153,6 +156,7 @@ fn ahead(row: &GrantRow, query: &DueQuery, lease: LeaseId, now: Unix) -> Claim {
 pub(in super::super) fn used(rows: &dyn Rows, uses: Vec<(UserId, GrantName, Unix)>) -> Answer<Judged<()>> {
     let mut changes = Changes::default();
     let mut done = HashSet::new();
+    let mut users = BTreeMap::new();
     let mut newest_first = uses;
     newest_first.sort_by_key(|(.., at)| std::cmp::Reverse(*at));
     for (user, grant, used) in newest_first {
@@ -160,14 +164,33 @@ pub(in super::super) fn used(rows: &dyn Rows, uses: Vec<(UserId, GrantName, Unix
         let Some(old) = rows.row::<GrantRow>(&Key::grant(&at.0, &at.1))? else {
             continue;
         };
+        if old.record.health != Health::Deleted {
+            users.entry(at.0.clone()).or_insert(used);
+        }
         if old.used < used && done.insert(at.clone()) {
-            let new = GrantRow {
-                used,
-                parked: false,
-                ..old.clone()
-            };
+            let mut new = GrantRow { used, ..old.clone() };
+            new.rouse();
             place_grant(&mut changes, &at, Some(&old), &new);
         }
     }
+    for (user, used) in users {
+        learn(rows, &mut changes, &user, used)?;
+    }
     Ok(Judged { answer: (), changes })
+}
+
+/// Written once an hour for each user, not with each use.
+fn learn(rows: &dyn Rows, changes: &mut Changes, user: &UserId, at: Unix) -> Answer<()> {
+    let key = Key::hours(user);
+    let (hours, is_news) = match rows.row::<Hours>(&key)? {
+        None => (Hours::new(at), true),
+        Some(mut hours) => {
+            let is_news = hours.learn(at);
+            (hours, is_news)
+        }
+    };
+    if is_news {
+        changes.put(key, &hours);
+    }
+    Ok(())
 }

@@ -161,6 +161,8 @@ fn successor(old: Option<&GrantRow>, row: CommitRow, seq: Seq, now: Unix) -> Gra
             used
         },
         parked: false,
+        wake_at: row.wake_at,
+        asleep: false,
         retired,
         record: StoredGrant {
             revision: old.map_or(0, |old| old.record.revision),
@@ -230,7 +232,7 @@ pub(in super::super) fn settle(rows: &dyn Rows, now: Unix, row: SettleRow) -> An
     if verdict.drop_alternate {
         new.record.alternate = None;
     }
-    new.parked = false;
+    new.rouse();
     put_grant(&mut changes, &at, Some(&old), &mut new);
     Ok(Judged {
         answer: Some(new.record),

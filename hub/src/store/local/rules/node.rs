@@ -85,6 +85,8 @@ pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) ->
                     let mut new = GrantRow {
                         record,
                         parked: false,
+                        wake_at: None,
+                        asleep: false,
                         ..old.clone()
                     };
                     put_grant(&mut changes, &(user, grant), Some(&old), &mut new);
