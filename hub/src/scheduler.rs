@@ -13,6 +13,7 @@ use lockstep_protocol::LeaseId;
 use crate::{
     app::Hub,
     clock,
+    config::ClusterUrl,
     provider::{Permit, Provider},
     shell::OsEntropy,
     store::{Due, DueQuery, StoreError},
@@ -23,6 +24,8 @@ use crate::{
 const BATCH: usize = 64;
 /// How often to look for what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long nodes take to hear of each other: each says once a second that it is there.
+const ACQUAINTANCE: Duration = Duration::from_millis(2_500);
 /// How long to leave a store alone that could not be asked.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
@@ -31,6 +34,13 @@ pub async fn run(hub: Arc<Hub>, name: String) {
     let Some(provider) = hub.providers.get(&name).cloned() else {
         return;
     };
+    if hub.config.cluster.url != ClusterUrl::Local {
+        // Its share of the limits is known once the others were heard.
+        tokio::select! {
+            () = tokio::time::sleep(ACQUAINTANCE) => {}
+            () = hub.leaving.cancelled() => return,
+        }
+    }
     loop {
         let pause = match round(&hub, &provider).await {
             Ok(claimed) if claimed == BATCH => Duration::ZERO,
@@ -41,7 +51,8 @@ pub async fn run(hub: Arc<Hub>, name: String) {
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            // Jittered, so that nodes do not look in step.
+            () = tokio::time::sleep(pause.mul_f64(0.75 + rand::random::<f64>() / 2.0)) => {}
             () = hub.leaving.cancelled() => return,
         }
     }

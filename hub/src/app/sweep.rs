@@ -29,6 +29,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
     let is_shared = matches!(hub.config.store.url, StoreUrl::Postgres(_));
     for round in 0_u32.. {
         every.tick().await;
+        hub.share_limits();
         if round % CONNECTED_EVERY == 0 {
             hub.mark_connected();
         }
@@ -61,6 +62,15 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 impl Hub {
+    /// Keeps each provider's limits over the whole cluster: every node takes its share.
+    pub(super) fn share_limits(&self) {
+        let place = self.bus.place().among(self.config.cluster.nodes);
+        metrics::cluster_nodes(place.of);
+        for provider in self.providers.iter() {
+            provider.share_limits(place);
+        }
+    }
+
     /// Looks whether anything that is connected here has moved elsewhere, and who was revoked.
     pub async fn look_at_all(self: &Arc<Self>) {
         let mut users = self.users.all();

@@ -29,8 +29,44 @@ pub trait Bus: Send + Sync + 'static {
     /// Whether other nodes are alive.
     fn others_live(&self) -> bool;
 
+    /// Which of the living nodes this one is. Without news: as it was known last.
+    fn place(&self) -> Place;
+
     /// Whether facts travel now. Without them everything is found by the sweep.
     fn is_up(&self) -> bool;
+}
+
+/// Which of how many nodes this one is: what the limits of a provider are shared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// From 0; no two nodes that know each other have the same.
+    pub nth: usize,
+    /// How many there are, this one included.
+    pub of: usize,
+}
+
+impl Place {
+    /// No other node is known.
+    pub const ALONE: Self = Self { nth: 0, of: 1 };
+
+    /// Among at least so many nodes. Those that are not known may be anywhere: this one counts itself last.
+    #[must_use]
+    pub fn among(self, nodes: usize) -> Self {
+        if nodes > self.of {
+            Self {
+                nth: nodes - 1,
+                of: nodes,
+            }
+        } else {
+            self
+        }
+    }
+
+    /// This node's share of what all may do at once. Never nothing: a node that may not redeem serves nobody.
+    pub fn share(self, whole: usize) -> usize {
+        let rest = usize::from(self.nth < whole % self.of);
+        (whole / self.of + rest).max(1)
+    }
 }
 
 /// Keeps redeemers of one grant apart, cheaply.
@@ -90,6 +126,10 @@ impl Bus for Local {
         false
     }
 
+    fn place(&self) -> Place {
+        Place::ALONE
+    }
+
     fn is_up(&self) -> bool {
         true
     }
@@ -102,4 +142,28 @@ impl Lock for Local {
     async fn renew(&self, _: &UserId, _: &GrantName, _: LeaseId, _: Duration) {}
 
     async fn release(&self, _: &UserId, _: &GrantName, _: LeaseId) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_to_the_whole() {
+        for of in 1..=5 {
+            for whole in of..=17 {
+                let shares = (0..of).map(|nth| Place { nth, of }.share(whole));
+                assert_eq!(shares.sum::<usize>(), whole, "{whole} among {of}");
+            }
+        }
+        assert_eq!(Place { nth: 2, of: 3 }.share(2), 1, "never nothing");
+    }
+
+    #[test]
+    fn nodes_that_are_not_known_yet_have_their_share() {
+        assert_eq!(Place::ALONE.among(0), Place::ALONE);
+        assert_eq!(Place::ALONE.among(3).share(16), 5);
+        let known = Place { nth: 0, of: 3 };
+        assert_eq!(known.among(2), known);
+    }
 }

@@ -111,6 +111,9 @@ section! {
         pub url: ClusterUrl = default(ClusterUrl::Local);
         /// This node's lasting name. Without it: the host's name and a random part that is kept in the spool.
         pub node: Option<String> = default(None);
+        /// How many nodes there are at least: among so many the limits of the providers are shared while nodes do not know
+        /// of each other, as after a start without Redis.
+        pub nodes: usize = default(1);
     }
 }
 
@@ -153,9 +156,9 @@ section! {
         pub preload: bool = default(true);
         /// Over how long before a user is expected such refreshes are spread out; at most the token's life.
         pub preload_spread: Duration = default(seconds(3600));
-        /// Redeems at once.
+        /// Redeems at once, of all nodes together; each takes its share, at least one.
         pub max_concurrent: usize = default(16);
-        /// Redeems per second; 0 means no limit.
+        /// Redeems per second, of all nodes together; 0 means no limit.
         pub max_per_second: f64 = default(0.0);
         /// Whether plain http to an address that is not loopback is allowed.
         pub allow_http: bool = default(false);

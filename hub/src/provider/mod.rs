@@ -19,6 +19,7 @@ use reqwest::Client;
 
 use crate::{
     clock,
+    cluster::Place,
     config::{Config, ProviderSettings, is_loopback},
     error::chain,
 };
@@ -131,6 +132,11 @@ impl Provider {
     /// How long from now to come again.
     pub async fn permit(&self, wait: Duration) -> Result<Permit, Duration> {
         self.limiter.permit(wait).await
+    }
+
+    /// Keeps to this node's share of the limits from now on.
+    pub fn share_limits(&self, place: Place) {
+        self.limiter.share(place);
     }
 
     /// As many permits as can be had without waiting, at most `n`. For the scheduler: permits come before claims.

@@ -78,6 +78,7 @@ table! {
     STORE_ERRORS Counter "lockstep_store_errors_total" [] Count "What the store was told and did not do.";
     STORE_AVAILABLE Gauge "lockstep_store_available" [] Count "Whether the store does what it is told (1) or not (0).";
     CLUSTER_AVAILABLE Gauge "lockstep_cluster_available" [] Count "Whether lock and bus work (1) or the store alone must do (0).";
+    CLUSTER_NODES Gauge "lockstep_cluster_nodes" [] Count "Nodes that share the providers' limits, as this one knows them.";
     SPOOL_ENTRIES Gauge "lockstep_spool_entries" [] Count "Results that wait in the spool.";
     SESSIONS Gauge "lockstep_sessions" ["transport"] Count "Sessions now, by transport (ws, poll).";
     SESSIONS_OPENED Counter "lockstep_sessions_opened_total" ["transport"] Count "Sessions that began, by transport (ws, poll).";
@@ -291,6 +292,12 @@ pub fn store_available(available: bool) {
 /// Whether lock and bus between nodes work.
 pub fn cluster_available(available: bool) {
     gauge!(CLUSTER_AVAILABLE).set(f64::from(u8::from(available)));
+}
+
+/// How many nodes there are, as far as this one knows.
+#[expect(clippy::cast_precision_loss, reason = "counts of nodes are far below 2^52")]
+pub fn cluster_nodes(nodes: usize) {
+    gauge!(CLUSTER_NODES).set(nodes as f64);
 }
 
 /// Shares of redeems in the alerts' window.

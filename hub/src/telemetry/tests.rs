@@ -64,6 +64,7 @@ fn everything() {
     metrics::store_error();
     metrics::store_available(true);
     metrics::cluster_available(true);
+    metrics::cluster_nodes(3);
     metrics::ratios(1.0, 0.0);
     metrics::alert("conflict_rate", 1);
     metrics::webhook_failed();

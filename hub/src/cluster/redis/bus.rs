@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Address, Up, pump};
-use crate::cluster::{Bus, Fact, Heard};
+use crate::cluster::{Bus, Fact, Heard, Place};
 
 /// How many facts may wait to be sent; above it they are dropped.
 const MOST_WAITING: usize = 8192;
@@ -45,6 +45,19 @@ impl Nodes {
     fn any(&self) -> bool {
         self.0.lock().values().any(|at| at.elapsed() < ALIVE_FOR)
     }
+
+    /// Where `node` stands among the living, in order of name: every node that hears the same counts the same.
+    fn place_of(&self, node: &str) -> Place {
+        let nodes = self.0.lock();
+        let living = nodes.iter().filter(|(_, at)| at.elapsed() < ALIVE_FOR);
+        let (before, all) = living.fold((0, 0), |(before, all), (name, _)| {
+            (before + usize::from(name.as_str() < node), all + 1)
+        });
+        Place {
+            nth: before,
+            of: all + 1,
+        }
+    }
 }
 
 /// Facts over pub/sub.
@@ -52,6 +65,9 @@ pub(crate) struct RedisBus {
     say: mpsc::Sender<Fact>,
     nodes: Arc<Nodes>,
     up: Arc<Up>,
+    node: String,
+    /// What was known last: a node that hears nothing is not alone for that.
+    place: Mutex<Place>,
 }
 
 impl RedisBus {
@@ -59,8 +75,20 @@ impl RedisBus {
         let (say, to_say) = mpsc::channel(MOST_WAITING);
         let nodes = Arc::new(Nodes::default());
         tokio::spawn(pump::say(Arc::clone(&address), node.clone(), to_say));
-        tokio::spawn(pump::hear(address, node, hear, Arc::clone(&nodes), Arc::clone(&up)));
-        Self { say, nodes, up }
+        tokio::spawn(pump::hear(
+            address,
+            node.clone(),
+            hear,
+            Arc::clone(&nodes),
+            Arc::clone(&up),
+        ));
+        Self {
+            say,
+            nodes,
+            up,
+            node,
+            place: Mutex::new(Place::ALONE),
+        }
     }
 }
 
@@ -74,7 +102,43 @@ impl Bus for RedisBus {
         self.nodes.any()
     }
 
+    fn place(&self) -> Place {
+        let mut place = self.place.lock();
+        if self.up.is() {
+            *place = self.nodes.place_of(&self.node);
+        }
+        *place
+    }
+
     fn is_up(&self) -> bool {
         self.up.is()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_hear_each_other_agree_on_their_places() {
+        let names = ["a", "b", "c"];
+        let places = names.map(|me| {
+            let nodes = Nodes::default();
+            names
+                .iter()
+                .filter(|name| **name != me)
+                .for_each(|name| nodes.heard((*name).to_owned(), &Fact::Alive));
+            nodes.place_of(me)
+        });
+        assert_eq!(places, [0, 1, 2].map(|nth| Place { nth, of: 3 }));
+    }
+
+    #[test]
+    fn a_node_that_leaves_makes_room() {
+        let nodes = Nodes::default();
+        nodes.heard("a".to_owned(), &Fact::Alive);
+        assert_eq!(nodes.place_of("b"), Place { nth: 1, of: 2 });
+        nodes.heard("a".to_owned(), &Fact::Leaving);
+        assert_eq!(nodes.place_of("b"), Place::ALONE);
     }
 }
