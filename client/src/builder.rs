@@ -9,11 +9,13 @@ use crate::{
     cache::Cache,
     client::Client,
     clock,
+    device_file::DeviceFile,
     driver::{
-        Driver,
+        Driver, enrol,
         identity::{Credential, Identity, SourceAnswer},
         net::{Hub, Net, Proxy},
     },
+    enrol::{EnrolError, Enrolled, Login},
     error::Error,
     event::{Connection, Transport, TransportChoice},
     machine::{Machine, Remembered, Setup, redeem},
@@ -26,7 +28,7 @@ use crate::{
 const CALLS: usize = 256;
 
 /// Everything about a client that is settled before it connects. Needed: the hub's address and one of
-/// [`Builder::device`], [`Builder::access_token`], [`Builder::access_token_source`].
+/// [`Builder::device`], [`Builder::device_file`], [`Builder::access_token`], [`Builder::access_token_source`].
 #[derive(Debug)]
 #[must_use = "nothing happens before `connect`"]
 pub struct Builder {
@@ -40,6 +42,7 @@ pub struct Builder {
     roots: Option<Vec<u8>>,
     timing: Timing,
     cache: Option<PathBuf>,
+    device_file: Option<DeviceFile>,
     redeemer: bool,
     state_dir: Option<PathBuf>,
 }
@@ -57,6 +60,7 @@ impl Builder {
             roots: None,
             timing: timing::DEFAULT,
             cache: None,
+            device_file: None,
             redeemer: false,
             state_dir: None,
         }
@@ -69,6 +73,14 @@ impl Builder {
     /// one after it was used more than once is taken for a thief, and the device is revoked.
     pub fn device(mut self, device: DeviceId, device_refresh_token: Secret) -> Self {
         self.identity = Some((device, Credential::Refresh(device_refresh_token)));
+        self
+    }
+
+    /// The enrolled device of a file. The file keeps the newest device refresh token; [`Builder::cache`], if given too,
+    /// only what the device holds. The file must be of this builder's hub: `Client::builder(file.hub_url())`.
+    pub fn device_file(mut self, file: DeviceFile) -> Self {
+        self.identity = Some((file.device(), Credential::Refresh(file.newest())));
+        self.device_file = Some(file);
         self
     }
 
@@ -165,29 +177,50 @@ impl Builder {
         self
     }
 
+    /// Begins to enrol this program as a new device that the user approves elsewhere (RFC 8628). Only the address, the
+    /// roots, the proxy and the timing of this builder matter.
+    ///
+    /// # Errors
+    /// [`EnrolError`] when the hub cannot be reached or does not offer it.
+    pub async fn login(&self, name: &str, kind: &str) -> Result<Login, EnrolError> {
+        Login::begin(self.net()?, name, kind).await
+    }
+
+    /// Presents a device refresh token that an operator handed over, and learns whose it is. Keep the answer, in a
+    /// [`DeviceFile`]: the token has rotated.
+    ///
+    /// # Errors
+    /// [`EnrolError`] when the hub cannot be reached or does not take it.
+    pub async fn adopt(&self, device_refresh_token: &Secret) -> Result<Enrolled, EnrolError> {
+        enrol::adopt(&self.net()?, device_refresh_token).await
+    }
+
+    fn net(&self) -> Result<Net, Error> {
+        let hub = Hub::parse(&self.hub_url)?;
+        Net::new(hub, self.roots.as_deref(), &self.proxy, self.timing.clone())
+    }
+
     /// Starts the client's background task. Returns at once, connected or not: [`Client::synced`] waits for the hub.
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`Error::Misuse`] when the settings make no sense.
     pub async fn connect(self) -> Result<Client, Error> {
+        let net = self.net()?;
+        let hub = net.hub.as_str();
         let Some((device, credential)) = self.identity else {
             return Err(Error::misuse(
-                "no identity: call device(), access_token() or access_token_source()",
+                "no identity: call device(), device_file(), access_token() or access_token_source()",
             ));
         };
         if self.redeemer && self.state_dir.is_none() {
             return Err(Error::misuse("a redeemer needs state_dir()"));
         }
-        let hub = Hub::parse(&self.hub_url)?;
         let given = match &credential {
             Credential::Refresh(given) => Some(given),
             Credential::Source(_) | Credential::Fixed(_) => None,
         };
-        let cache = self
-            .cache
-            .map(|path| Cache::new(path, device, hub.as_str().to_owned(), given));
-        let net = Net::new(hub, self.roots.as_deref(), &self.proxy, self.timing.clone())?;
+        let cache = self.cache.map(|path| Cache::new(path, device, hub.to_owned(), given));
         let patience = self.timing.patience;
         let setup = Setup {
             device,
@@ -211,17 +244,14 @@ impl Builder {
             }
             _ => None,
         };
+        let credentials = match self.device_file {
+            None => cache.clone(),
+            Some(file) => Some(checked(file, hub).await?),
+        };
         let machine = Machine::new(setup, remembered, clock::now(), &mut crate::driver::Os);
-        let shared = Arc::new(Shared::new(Connection {
-            transport: match self.transport {
-                TransportChoice::Auto | TransportChoice::Ws => Transport::Ws,
-                TransportChoice::Poll => Transport::Poll,
-            },
-            synced: false,
-            stopped: None,
-        }));
+        let shared = Arc::new(Shared::new(unconnected(self.transport)));
         let (calls, called) = mpsc::channel(CALLS);
-        let identity = Identity::new(device, credential, cache.clone());
+        let identity = Identity::new(device, credential, credentials);
         let driver = Driver::new(machine, net, identity, cache, vault, shared.clone(), called);
         tokio::spawn(driver.run());
         Ok(Client {
@@ -232,6 +262,17 @@ impl Builder {
     }
 }
 
+const fn unconnected(choice: TransportChoice) -> Connection {
+    Connection {
+        transport: match choice {
+            TransportChoice::Auto | TransportChoice::Ws => Transport::Ws,
+            TransportChoice::Poll => Transport::Poll,
+        },
+        synced: false,
+        stopped: None,
+    }
+}
+
 /// What an earlier run left in the cache.
 async fn recall(cache: Cache) -> Result<Remembered, Error> {
     let read = tokio::task::spawn_blocking(move || cache.check().map(|()| cache.load(clock::now())));
@@ -239,6 +280,24 @@ async fn recall(cache: Cache) -> Result<Remembered, Error> {
         Ok(Ok(remembered)) => Ok(remembered),
         Ok(Err(error)) => Err(Error::misuse(format!("cache: {error}"))),
         Err(error) => Err(Error::misuse(format!("cache: {error}"))),
+    }
+}
+
+/// The place of a device file, if it is of this hub and can be written: its token goes to no other.
+async fn checked(file: DeviceFile, hub: &str) -> Result<Cache, Error> {
+    if file.hub_url() != hub {
+        return Err(Error::misuse(format!(
+            "{}: the device is enrolled at {}, not at {hub}",
+            file.path().display(),
+            file.hub_url(),
+        )));
+    }
+    let (path, cache) = (file.path().display().to_string(), file.cache);
+    let check = tokio::task::spawn_blocking(move || cache.check().map(|()| cache));
+    match check.await {
+        Ok(Ok(cache)) => Ok(cache),
+        Ok(Err(error)) => Err(Error::misuse(format!("{path}: {error}"))),
+        Err(error) => Err(Error::misuse(format!("{path}: {error}"))),
     }
 }
 

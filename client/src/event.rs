@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use lockstep_protocol::SessionId;
+use lockstep_protocol::{GrantName, SessionId, Version};
 
 use crate::error::Stopped;
 
@@ -82,6 +82,20 @@ pub enum Event {
         /// Why, in words for people.
         reason: String,
     },
+    /// What is held of a grant changed: [`Client::state`](crate::Client::state) tells.
+    Changed {
+        /// The grant.
+        grant: GrantName,
+    },
+    /// This device's part in a redeem went a step further.
+    Redeem {
+        /// The grant.
+        grant: GrantName,
+        /// The version whose refresh token is redeemed.
+        from_version: Version,
+        /// How far it is.
+        step: RedeemStep,
+    },
     /// The device slept or its clock was set: everything is checked at once.
     Woke {
         /// How long it slept, or by how much the clock jumped.
@@ -94,6 +108,42 @@ pub enum Event {
     },
     /// The client stopped for good.
     Stopped(Stopped),
+}
+
+/// How far a device-side redeem is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedeemStep {
+    /// The hub asked this device, which accepted.
+    Elected,
+    /// The hub asked this device, which declined.
+    Declined {
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// The refresh token came; the provider is being asked.
+    Redeeming,
+    /// The provider issued a token set; it is sealed on disk until the hub has it.
+    Sealed,
+    /// The hub is being told, for the first time or again.
+    Publishing,
+    /// The hub has committed it.
+    Published {
+        /// The version that it became, or the newer one that stands.
+        version: Version,
+    },
+    /// The provider issued nothing, or nobody knows.
+    Failed {
+        /// Whether the refresh token may have left.
+        sent: bool,
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// The hub does not want the result.
+    Refused {
+        /// Why, in words for people.
+        reason: String,
+    },
 }
 
 /// How the connection is now.

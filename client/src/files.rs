@@ -48,6 +48,19 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// Reads a file of secrets, unless others can read it too.
+pub(crate) fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path)?.permissions());
+        if mode & 0o077 != 0 {
+            let why = format!("others can read it (mode {:03o}); chmod 600 it", mode & 0o777);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+    }
+    read(path)
+}
+
 /// Puts a file (0600) in the place of whatever was there: afterwards it is on disk, whole, or nothing has changed.
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = parent(path);

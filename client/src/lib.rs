@@ -44,7 +44,9 @@ mod builder;
 mod cache;
 mod client;
 mod clock;
+mod device_file;
 mod driver;
+mod enrol;
 mod error;
 mod event;
 mod files;
@@ -62,12 +64,14 @@ pub use lockstep_protocol::{
 pub use crate::{
     builder::Builder,
     client::{Client, Subscription},
+    device_file::DeviceFile,
     driver::{
         identity::{AccessToken, SourceAnswer},
         net::Proxy,
     },
+    enrol::{EnrolError, Enrolled, Login},
     error::{Error, Stopped},
-    event::{Connection, Event, Transport, TransportChoice},
+    event::{Connection, Event, RedeemStep, Transport, TransportChoice},
     state::{GrantState, GrantStatus, TokenLease},
     timing::Timing,
 };

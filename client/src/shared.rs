@@ -41,13 +41,16 @@ impl Shared {
     }
 
     pub(crate) fn show(&self, grant: &GrantName, state: GrantState) {
-        self.with(grant, |sender| {
+        let changed = self.with(grant, |sender| {
             sender.send_if_modified(|shown| {
                 let changed = *shown != state;
                 *shown = state;
                 changed
-            });
+            })
         });
+        if changed {
+            self.tell(Event::Changed { grant: grant.clone() });
+        }
     }
 
     /// The newest state, without making a register for a grant that nobody has heard of.

@@ -46,6 +46,24 @@ struct Place {
     hub: String,
     /// Which enrolment the file's credential descends from: the hash of the one that the program gave.
     enrolment: String,
+    role: Role,
+}
+
+/// What becomes of a file that is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It can be had again from the hub: replaced.
+    Cache,
+    /// It may be somebody's only credential: left alone.
+    DeviceFile,
+}
+
+/// What a device file says of its device.
+#[derive(Debug, Clone)]
+pub(crate) struct Enrolment {
+    pub(crate) hub: String,
+    pub(crate) device: DeviceId,
+    pub(crate) newest: Secret,
 }
 
 /// The device's credential as the file has it.
@@ -65,7 +83,47 @@ impl Cache {
             device,
             hub,
             enrolment: given.map_or_else(String::new, file::hash),
+            role: Role::Cache,
         }))
+    }
+
+    /// The credential of an enrolled device, and the newest device refresh token in it. None: there is no such file.
+    pub(crate) fn open_device_file(path: &Path) -> io::Result<Option<(Self, Enrolment)>> {
+        let text = match files::read_private(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let file = File::parse(&text).map_err(io::Error::other)?;
+        let credential = file
+            .credential
+            .ok_or_else(|| io::Error::other("holds no device refresh token"))?;
+        let enrolment = Enrolment {
+            hub: file.hub.clone(),
+            device: file.device,
+            newest: credential.newest,
+        };
+        let place = Place {
+            path: path.to_owned(),
+            device: file.device,
+            hub: file.hub,
+            enrolment: credential.enrolment,
+            role: Role::DeviceFile,
+        };
+        Ok(Some((Self(Arc::new(place)), enrolment)))
+    }
+
+    /// Writes a device file in the place of whatever was there.
+    pub(crate) fn make_device_file(path: &Path, hub: String, device: DeviceId, given: &Secret) -> io::Result<()> {
+        let mut file = File::new(device, hub);
+        file.credential = Some(Credential {
+            enrolment: file::hash(given),
+            newest: given.clone(),
+            access: None,
+        });
+        let place = Self::new(path.to_owned(), device, file.hub.clone(), None);
+        let _lock = place.lock()?;
+        place.write(&file)
     }
 
     /// What an earlier run left. A file that cannot be used is said to be so and replaced later.
@@ -83,12 +141,16 @@ impl Cache {
     }
 
     /// The credential as it is on disk, if it descends from the one that the program was given.
-    pub(crate) fn credential(&self, now: Now) -> Option<Kept> {
-        let credential = self.read()?.credential?;
-        (credential.enrolment == self.0.enrolment).then(|| Kept {
+    pub(crate) fn credential(&self, now: Now) -> io::Result<Option<Kept>> {
+        let found = self.read().and_then(|file| file.credential);
+        let own = found.filter(|credential| credential.enrolment == self.0.enrolment);
+        if own.is_none() && self.0.role == Role::DeviceFile && self.0.path.exists() {
+            return Err(io::Error::other("the device file holds another enrolment now"));
+        }
+        Ok(own.map(|credential| Kept {
             refresh_token: credential.newest,
             access: credential.access.and_then(|access| access.good(now)),
-        })
+        }))
     }
 
     /// Keeps a purchase, before it is used.
@@ -116,6 +178,10 @@ impl Cache {
         name.push(".lock");
         files::make_directory(self.directory())?;
         Lock::take(Path::new(&name))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
     }
 
     fn directory(&self) -> &Path {
@@ -153,7 +219,11 @@ impl Cache {
     }
 
     fn warn(&self, why: &str) {
-        tracing::warn!(path = %self.0.path.display(), why, "the cache is not used, and will be replaced");
+        let path = self.0.path.display();
+        match self.0.role {
+            Role::Cache => tracing::warn!(%path, why, "the cache is not used, and will be replaced"),
+            Role::DeviceFile => tracing::warn!(%path, why, "the device file is not used"),
+        }
     }
 
     /// Whether the place is fit to hold a cache; better told at the start than at the first rotation.

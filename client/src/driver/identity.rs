@@ -122,9 +122,9 @@ impl Identity {
         refused: Option<Secret>,
     ) -> Result<Bought, NoAccess> {
         let at_hand = cache.clone();
-        let (lock, kept) = blocking(move || Ok((at_hand.lock()?, at_hand.credential(clock::now()))))
+        let (lock, kept) = blocking(move || Ok((at_hand.lock()?, at_hand.credential(clock::now())?)))
             .await
-            .map_err(|error| later(format!("cache: {error}")))?;
+            .map_err(|error| later(format!("{}: {error}", cache.path().display())))?;
         let kept = kept.unwrap_or_else(|| Kept {
             // A file that was removed under our feet must not throw us back to a token that is long retired.
             refresh_token: self.newest().unwrap_or_else(|| given.clone()),

@@ -1,6 +1,7 @@
 //! The shell around the machine: one task that owns the socket, runs the requests, and executes the commands.
 
 pub(crate) mod dial;
+pub(crate) mod enrol;
 mod execute;
 pub(crate) mod http;
 pub(crate) mod identity;

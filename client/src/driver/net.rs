@@ -171,6 +171,10 @@ impl Hub {
         self.below("oauth/token")
     }
 
+    pub(crate) fn device_authorization(&self) -> Url {
+        self.below("oauth/device_authorization")
+    }
+
     pub(crate) fn tokens(&self) -> Url {
         self.below("v1/tokens")
     }

@@ -12,7 +12,10 @@ use lockstep_protocol::{
 };
 
 use super::{LinkId, Refusal, io};
-use crate::clock::{Mono, Now};
+use crate::{
+    clock::{Mono, Now},
+    event::{Event, RedeemStep},
+};
 
 /// The most redeems at once; more are declined.
 const MOST: usize = 16;
@@ -174,6 +177,8 @@ impl Redeemer {
                 "this device does not redeem"
             };
             let id = self.next_id();
+            let reason = why.to_owned();
+            out.push(step(&grant, elected.from_version, RedeemStep::Declined { reason }));
             out.extend(id.map(|id| send(link, failed(id, grant, lease, &Reply::NotSent(why.into())))));
             return;
         }
@@ -182,6 +187,7 @@ impl Redeemer {
             lease,
         };
         out.push(send(link, ClientFrame::Accept(accept)));
+        out.push(step(&grant, elected.from_version, RedeemStep::Elected));
         let renew_every = Duration::from_secs(elected.lease.renew_every.clamp(1, 60));
         self.works.entry(lease).or_insert_with(|| Work {
             grant,
@@ -218,18 +224,21 @@ impl Redeemer {
             stage: Stage::Redeeming,
         };
         match epoch {
-            Some(epoch) if self.on => out.push(command(Command::Send {
-                note: Box::new(Kept {
-                    lease,
-                    grant: redeem.grant.clone(),
-                    epoch,
-                    from_version: redeem.from_version,
-                    result: None,
-                }),
-                leave_by: accepted + Duration::from_secs(redeem.send_within),
-                answer_by: accepted + Duration::from_secs(redeem.deadline),
-                redeem: Box::new(redeem),
-            })),
+            Some(epoch) if self.on => {
+                out.push(step(&work.grant, work.from_version, RedeemStep::Redeeming));
+                out.push(command(Command::Send {
+                    note: Box::new(Kept {
+                        lease,
+                        grant: redeem.grant.clone(),
+                        epoch,
+                        from_version: redeem.from_version,
+                        result: None,
+                    }),
+                    leave_by: accepted + Duration::from_secs(redeem.send_within),
+                    answer_by: accepted + Duration::from_secs(redeem.deadline),
+                    redeem: Box::new(redeem),
+                }));
+            }
             _ => work.stage = telling(Told::Failure(Reply::NotSent("this device does not redeem".into()))),
         }
         self.works.insert(lease, work);
@@ -249,6 +258,7 @@ impl Redeemer {
                 if let Some(work) = self.works.get_mut(&lease)
                     && let Stage::Keeping(issued) = &work.stage
                 {
+                    out.push(step(&work.grant, work.from_version, RedeemStep::Sealed));
                     work.stage = telling(Told::Result(issued.clone()));
                 }
             }
@@ -274,15 +284,30 @@ impl Redeemer {
                 }))));
                 work.stage = Stage::Keeping(issued);
             }
-            (reply, _) => work.stage = telling(Told::Failure(reply)),
+            (reply, _) => {
+                let (sent, reason) = match &reply {
+                    Reply::NotSent(why) => (false, why.clone()),
+                    Reply::Sent { error, detail, .. } => (true, error.clone().unwrap_or_else(|| detail.clone())),
+                    Reply::Issued(_) => (true, "of no known epoch".into()),
+                };
+                out.push(step(
+                    &work.grant,
+                    work.from_version,
+                    RedeemStep::Failed { sent, reason },
+                ));
+                work.stage = telling(Told::Failure(reply));
+            }
         }
     }
 
     /// The hub has taken what it was told. False: the answer is to something else.
-    pub(crate) fn done(&mut self, id: &RequestId, out: &mut Vec<io::Command>) -> bool {
+    pub(crate) fn done(&mut self, id: &RequestId, version: Version, out: &mut Vec<io::Command>) -> bool {
         let Some(lease) = self.find(id) else {
             return false;
         };
+        if let Some(work) = self.works.get(&lease).filter(|work| work.holds_result()) {
+            out.push(step(&work.grant, work.from_version, RedeemStep::Published { version }));
+        }
         self.forget(lease, out);
         true
     }
@@ -294,6 +319,8 @@ impl Redeemer {
         };
         let Some(Work {
             stage: Stage::Telling { told, refusals, outbox },
+            grant,
+            from_version,
             ..
         }) = self.works.get_mut(&lease)
         else {
@@ -309,6 +336,10 @@ impl Redeemer {
         };
         if last || matches!(told, Told::Failure(_)) {
             tracing::warn!(%lease, code = %refusal.code, "the hub does not take what came of a redeem");
+            if matches!(told, Told::Result(_)) {
+                let reason = format!("{}: {}", refusal.code, refusal.message);
+                out.push(step(grant, *from_version, RedeemStep::Refused { reason }));
+            }
             self.forget(lease, out);
         } else {
             outbox.link = None;
@@ -341,14 +372,17 @@ impl Redeemer {
                 outbox.link = Some(link);
                 outbox.again_at = now.mono + AGAIN;
                 let frame = match (told, work.epoch) {
-                    (Told::Result(issued), Some(epoch)) => ClientFrame::Publish(Publish {
-                        id,
-                        grant: work.grant.clone(),
-                        lease: *lease,
-                        epoch,
-                        from_version: work.from_version,
-                        token: issued.remaining(now),
-                    }),
+                    (Told::Result(issued), Some(epoch)) => {
+                        out.push(step(&work.grant, work.from_version, RedeemStep::Publishing));
+                        ClientFrame::Publish(Publish {
+                            id,
+                            grant: work.grant.clone(),
+                            lease: *lease,
+                            epoch,
+                            from_version: work.from_version,
+                            token: issued.remaining(now),
+                        })
+                    }
                     (Told::Result(_), None) => continue,
                     (Told::Failure(reply), _) => failed(id, work.grant.clone(), *lease, reply),
                 };
@@ -390,6 +424,18 @@ impl Redeemer {
     fn forget(&mut self, lease: LeaseId, out: &mut Vec<io::Command>) {
         self.works.remove(&lease);
         out.push(command(Command::Forget(lease)));
+    }
+}
+
+impl Work {
+    fn holds_result(&self) -> bool {
+        matches!(
+            &self.stage,
+            Stage::Telling {
+                told: Told::Result(_),
+                ..
+            }
+        )
     }
 }
 
@@ -441,6 +487,14 @@ fn failed(id: RequestId, grant: GrantName, lease: LeaseId, reply: &Reply) -> Cli
 
 fn send(link: LinkId, frame: ClientFrame) -> io::Command {
     io::Command::Send(link, Box::new(frame))
+}
+
+fn step(grant: &GrantName, from_version: Version, step: RedeemStep) -> io::Command {
+    io::Command::Event(Event::Redeem {
+        grant: grant.clone(),
+        from_version,
+        step,
+    })
 }
 
 const fn command(command: Command) -> io::Command {

@@ -53,7 +53,7 @@ impl Machine {
                 self.applied(applied, Some(&grant), now, out);
             }
             HubFrame::Done(done) => {
-                if !self.redeemer.done(&done.id, out) {
+                if !self.redeemer.done(&done.id, done.version, out) {
                     self.asks.done(&done.id, done.version, now);
                 }
             }
