@@ -187,6 +187,8 @@ impl Machine {
     pub(super) fn check_session(&mut self, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
         if self.ws.became_stable(&self.setup.timing, now) {
             self.backoff.reset();
+            // Whatever else was to be tried: this works.
+            self.connect_at = None;
             if self.route.ws_stable() {
                 self.poller.stop();
                 self.persist.touch();

@@ -164,12 +164,11 @@ impl Machine {
         if self.stopped.is_some() {
             return None;
         }
-        let probe = self
-            .route
-            .next_timeout()
-            .filter(|_| self.ws.is_down() && !self.wants_access);
+        // A probe waits for a long-poll that works: until then its time does not count.
+        let may_probe = self.poller.synced && self.ws.is_down() && !self.wants_access;
+        let probe = self.route.next_timeout().filter(|_| may_probe);
         [
-            self.connect_at.filter(|_| !self.wants_access),
+            self.connect_at.filter(|_| self.can_connect()),
             probe,
             self.ws.next_timeout(&self.setup.timing),
             self.poller.next_timeout().filter(|_| !self.wants_access),
@@ -244,6 +243,16 @@ impl Machine {
         self.persist(now, out);
         self.ack(out);
         self.show_connection(out);
+    }
+
+    /// Whether the time to connect is worth waking up for: not while an access token is on order, nor while a WebSocket
+    /// that began as a probe may yet turn out to work.
+    fn can_connect(&self) -> bool {
+        let free = match self.route.carrier() {
+            Transport::Ws => self.ws.is_down(),
+            Transport::Poll => self.poller.is_off(),
+        };
+        free && !self.wants_access
     }
 
     fn is_synced(&self) -> bool {

@@ -60,10 +60,8 @@ impl End {
             Self::Ended { was: Was::Stable, .. } => Strike::None,
             // The private codes are the hub's own words.
             Self::Ended { code: Some(code), .. } if *code >= 4000 => Strike::None,
-            Self::Ended {
-                code: Some(1001),
-                was: Was::Young,
-            } => Strike::None,
+            // A hub that stops, most likely; but whoever does that every time does not like WebSockets.
+            Self::Ended { code: Some(1001), .. } => Strike::Soft,
             Self::Ended { .. } => Strike::Hard,
         }
     }
