@@ -2,6 +2,7 @@
 //!
 //! - [`authserver`]: a strict, rotating authorization server with faults on demand
 //! - [`storm`]: N devices whose token expires together, without a hub and with it
+//! - [`device`]: one device that shows what it is pushed
 //! - [`mod@bench`]: what the hub costs, beside a floor
 //! - [`hub`]: the hub as a child process
 //! - [`term`]: words on a terminal
@@ -9,6 +10,7 @@
 pub mod authserver;
 pub mod bench;
 pub mod cli;
+pub mod device;
 pub mod hub;
 pub mod storm;
 pub mod term;

@@ -20,6 +20,8 @@ pub enum Tone {
     Strong,
     /// Less important.
     Faint,
+    /// Nothing special.
+    Plain,
 }
 
 impl Tone {
@@ -29,6 +31,7 @@ impl Tone {
             Self::Bad => "31",
             Self::Strong => "1",
             Self::Faint => "2",
+            Self::Plain => "0",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The calls of the hub's admin API that the demo needs.
 
 use lockstep_protocol::{DeviceId, Secret, Seq, Version};
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -85,6 +85,16 @@ impl Admin {
         }
     }
 
+    /// At the address of an admin API.
+    pub fn at(base: &Url, token: Secret) -> Self {
+        let base = base.as_str().trim_end_matches('/');
+        Self {
+            http: Client::new(),
+            base: format!("{base}/admin/v1"),
+            token,
+        }
+    }
+
     /// Gives the hub a login for the grant `demo/main` of `user`.
     ///
     /// # Errors
@@ -105,7 +115,15 @@ impl Admin {
     /// # Errors
     /// When the hub refuses or does not answer.
     pub async fn enrol(&self, user: &str, kind: &str, name: &str) -> Result<Enrolled, AdminError> {
-        let body = json!({ "kind": kind, "name": name });
+        self.enrol_as(user, kind, name, false).await
+    }
+
+    /// Enrols a device that may redeem, or may not.
+    ///
+    /// # Errors
+    /// When the hub refuses or does not answer.
+    pub async fn enrol_as(&self, user: &str, kind: &str, name: &str, redeemer: bool) -> Result<Enrolled, AdminError> {
+        let body = json!({ "kind": kind, "name": name, "redeemer": redeemer });
         ask(self
             .request(Method::POST, &format!("/users/{user}/devices"))
             .json(&body))
