@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod binaries;
+pub mod browser;
 pub mod device;
 pub mod hub;
 pub mod oidc;

@@ -12,7 +12,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use lockstep_protocol::{Code, Secret};
@@ -111,24 +111,6 @@ impl FromRequestParts<Arc<Hub>> for Caller {
 /// The answer to one who comes too often.
 pub(super) fn too_often(come_back: Duration) -> Problem {
     Problem::new(Code::RateLimited, "too many requests").retry_at(Some(clock::unix() + come_back))
-}
-
-/// Browsers say where a page came from; only pages of allowed origins may speak here. No origin: not a browser.
-///
-/// # Errors
-/// 403.
-pub(super) fn origin(hub: &Hub, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return Ok(());
-    };
-    let allowed = &hub.config.server.allowed_origins;
-    if origin
-        .to_str()
-        .is_ok_and(|origin| allowed.iter().any(|a| a.to_string().eq_ignore_ascii_case(origin)))
-    {
-        return Ok(());
-    }
-    Err(Problem::new(Code::Unauthorized, "this origin is not allowed").with_status(StatusCode::FORBIDDEN))
 }
 
 /// The challenge that goes with a 401 (RFC 6750 section 3).

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod body;
+mod browsers;
 mod device;
 pub mod forwarded;
 mod ops;
@@ -60,6 +61,7 @@ pub fn public(hub: &Arc<Hub>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(hub), doorman))
         .layer(middleware::from_fn(bounded))
         .layer(middleware::from_fn(careful))
+        .layer(middleware::from_fn_with_state(Arc::clone(hub), browsers::gate))
 }
 
 /// What operators and monitoring talk to.
@@ -96,14 +98,8 @@ async fn administrator(State(hub): State<Arc<Hub>>, request: Request, next: Next
     }
 }
 
-/// Lets no page of a foreign origin pass, nor an address that fails all the time.
+/// Lets no address pass that fails all the time.
 async fn doorman(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
-    // The hub's own page judges by itself: its forms come from the hub's own origin.
-    if request.uri().path() != identity::DEVICE_PAGE
-        && let Err(problem) = auth::origin(&hub, request.headers())
-    {
-        return problem.into_response();
-    }
     let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
     if let Some(Err(come_back)) = address.map(|address| hub.rates.may_try(address)) {
         return auth::too_often(come_back).into_response();

@@ -46,7 +46,7 @@ pub(super) async fn readyz(State(hub): State<Arc<Hub>>) -> Response {
         "cluster": if hub.bus.is_up() { "ok" } else { "degraded: changes on other nodes are found by the sweep" },
         "writes": hub.writes.refused().unwrap_or_else(|| "ok".into()),
         "store": store.err().unwrap_or_else(|| "ok".into()),
-        "sessions": hub.doors.inside(),
+        "connections": hub.doors.inside(),
     });
     (status, Json(detail)).into_response()
 }

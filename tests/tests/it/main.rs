@@ -2,6 +2,7 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod admin_api;
+mod browser;
 mod crash_loop;
 mod drop_in;
 mod election;
