@@ -11,8 +11,10 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
+    sync::OnceCell,
 };
 
 use crate::{
@@ -35,6 +37,8 @@ struct Server {
     address: SocketAddr,
     child: Option<Child>,
     log: PathBuf,
+    /// The directory of a server that nobody will stop: it goes with the process.
+    outlived_by: Option<PathBuf>,
 }
 
 impl Server {
@@ -44,9 +48,13 @@ impl Server {
             .append(true)
             .open(&self.log)
             .expect("a log");
-        let child = unprivileged(&self.program)
+        let (mut command, stdin) = match &self.outlived_by {
+            None => (unprivileged(&self.program), Stdio::null()),
+            Some(directory) => (until_orphaned(&self.program, directory), Stdio::piped()),
+        };
+        let child = command
             .args(&self.arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .kill_on_drop(true)
@@ -117,6 +125,7 @@ impl Redis {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             child: None,
             log: dir.path().join("redis.log"),
+            outlived_by: None,
         };
         server.start().await;
         Self { server, _dir: dir }
@@ -137,6 +146,18 @@ impl Redis {
         self.server.start().await;
     }
 
+    /// Forgets everything.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn flush(&self) {
+        let mut connection = TcpStream::connect(self.server.address).await.expect("Redis listens");
+        connection.write_all(b"FLUSHALL\r\n").await.expect("Redis listens");
+        let mut answer = [0; 5];
+        connection.read_exact(&mut answer).await.expect("Redis answers");
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+
     /// Stops it in its tracks, connections open.
     pub fn pause(&self) {
         self.server.signal(Signal::STOP);
@@ -154,12 +175,33 @@ pub struct Postgres {
     dir: TempDir,
 }
 
+/// Runs a server until the process that started this shell is gone, however it went; then removes its directory.
+const UNTIL_ORPHANED: &str = r#"directory=$1; shift; exec 3<&0; "$@" </dev/null 3<&- & server=$!; \
+    cat <&3 >/dev/null; kill -QUIT $server; wait $server; rm -rf "$directory""#;
+
 impl Postgres {
+    /// A new and empty database, on a server that all tests of this process share and that ends with it. It fsyncs
+    /// nothing: for tests of rules, not of what a crash leaves. Returns the URL.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed (`scripts/setup` brings it).
+    pub async fn database() -> String {
+        static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+        let shared = SHARED.get_or_init(|| Self::make(true)).await;
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        shared.run(&format!("CREATE DATABASE {name}")).await;
+        format!("postgres://postgres@{}/{name}", shared.server.address)
+    }
+
     /// Makes a cluster and starts it.
     ///
     /// # Panics
     /// When PostgreSQL is not installed (`scripts/setup` brings it).
     pub async fn start() -> Self {
+        Self::make(false).await
+    }
+
+    async fn make(shared: bool) -> Self {
         let dir = directory("lockstep-postgres-");
         let programs = newest_programs();
         let data = dir.path().join("data");
@@ -184,6 +226,7 @@ impl Postgres {
             "listen_addresses=127.0.0.1".to_owned(),
             format!("unix_socket_directories={}", dir.path().display()),
             "max_connections=200".to_owned(),
+            format!("fsync={}", if shared { "off" } else { "on" }),
         ];
         arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
         let mut server = Server {
@@ -192,6 +235,7 @@ impl Postgres {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             child: None,
             log: dir.path().join("postgres.log"),
+            outlived_by: shared.then(|| dir.path().to_owned()),
         };
         server.start().await;
         let postgres = Self { server, dir };
@@ -213,6 +257,31 @@ impl Postgres {
     pub async fn start_again(&mut self) {
         self.server.start().await;
         self.answers().await;
+    }
+
+    /// Keeps a copy of its data. Stopped, it must be.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub async fn back_up(&self) {
+        assert!(self.server.child.is_none(), "stopped first");
+        self.copy("data", "backup").await;
+    }
+
+    /// Has the data of the last [`Postgres::back_up`] again. Stopped, it must be.
+    ///
+    /// # Panics
+    /// When there is no such copy.
+    pub async fn restore(&self) {
+        assert!(self.server.child.is_none(), "stopped first");
+        self.copy("backup", "data").await;
+    }
+
+    async fn copy(&self, from: &str, to: &str) {
+        let (from, to) = (self.dir.path().join(from), self.dir.path().join(to));
+        fs::remove_dir_all(&to).ok();
+        let copied = run(Command::new("cp").arg("-a").arg(&from).arg(&to)).await;
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
     }
 
     /// Runs one statement; gives what `psql` printed, unaligned and without headings.
@@ -269,6 +338,16 @@ fn unprivileged(program: &Path) -> Command {
     } else {
         Command::new(program)
     }
+}
+
+fn until_orphaned(program: &Path, directory: &Path) -> Command {
+    let server = unprivileged(program);
+    let mut command = Command::new("sh");
+    command.args(["-c", UNTIL_ORPHANED, "sh"]).arg(directory);
+    command
+        .arg(server.as_std().get_program())
+        .args(server.as_std().get_args());
+    command
 }
 
 fn directory(prefix: &str) -> TempDir {

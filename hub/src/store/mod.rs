@@ -9,6 +9,7 @@ mod error;
 mod grant;
 mod local;
 mod memory;
+mod postgres;
 #[cfg(test)]
 mod suite;
 
@@ -24,6 +25,8 @@ pub use grant::{
     ClaimRow, Claimed, CommitRow, Committed, Due, DueQuery, Hash, Sealed, SettleRow, StoredGrant, UserState,
 };
 pub use memory::{memory, memory_with_clock};
+pub use postgres::Pooling;
+pub(crate) use postgres::options as postgres_options;
 
 /// What a store answers.
 pub type Answer<T> = Result<T, StoreError>;
@@ -35,6 +38,13 @@ pub struct Mark {
     pub epoch: Epoch,
     /// Rises with every durable change of any grant.
     pub commits: u64,
+}
+
+impl Mark {
+    /// Whether a store at this mark has lost something that was there at `seen`.
+    pub fn is_behind(self, seen: Self) -> bool {
+        self.epoch == seen.epoch && self.commits < seen.commits
+    }
 }
 
 /// The truth about users, grants and devices.
@@ -59,6 +69,10 @@ pub trait Store: Send + Sync + 'static {
     /// The store went back in time: in one transaction a new epoch, and every grant that is not deleted becomes
     /// `suspect` with `reason`, its claim gone, its user's seq risen.
     async fn restored(&self, epoch: Epoch, reason: &str) -> Answer<Mark>;
+
+    /// The hub has followed the store to `mark`. A shared store that comes back behind what was seen of it, or in another
+    /// lifetime, refuses everything but [`Self::mark`] and [`Self::restored`] until then.
+    fn follow(&self, _mark: Mark) {}
 
     /// A sealed value shared by all nodes under `name` (signing keys), if there is one.
     async fn shared(&self, name: &str) -> Answer<Option<Sealed>>;
@@ -183,11 +197,20 @@ pub async fn open(url: &str, base: &Path) -> Answer<Arc<dyn Store>> {
             let opened = tokio::task::spawn_blocking(move || embedded::open(&path)).await;
             opened.unwrap_or_else(|error| Err(StoreError::Refused(error.to_string())))
         }
-        Some(("postgres" | "postgresql", _)) => Err(StoreError::Refused("postgres: not there yet".into())),
+        Some(("postgres" | "postgresql", _)) => postgres(url, &Pooling::default()).await,
         _ => Err(StoreError::Refused(
             "store url: must be memory:, file:PATH or postgres://…".into(),
         )),
     }
+}
+
+/// Opens the store of several nodes at `url` (`postgres://…`), making or upgrading its tables. A server that cannot be
+/// reached is tried again for as long as `pooling` says.
+///
+/// # Errors
+/// [`StoreError::Refused`] when it cannot be reached in that time, or says no.
+pub async fn postgres(url: &str, pooling: &Pooling) -> Answer<Arc<dyn Store>> {
+    Ok(Arc::new(postgres::open(url, pooling).await?))
 }
 
 fn fresh_epoch() -> Epoch {
