@@ -39,8 +39,34 @@ fn machine() -> u64 {
 
 /// Follows the store's clock, which read `theirs` at some moment between `before` and `after`.
 pub fn follow(theirs: Unix, before: Now, after: Now) {
-    let half = u64::try_from(after.mono.since(before.mono).as_millis() / 2).unwrap_or(0);
-    let ahead = i64::try_from(theirs.0.saturating_add(half)).unwrap_or(i64::MAX);
-    let machine = i64::try_from(machine()).unwrap_or(i64::MAX);
-    AHEAD.store(ahead.saturating_sub(machine), Ordering::Relaxed);
+    AHEAD.store(
+        ahead(theirs, after.mono.since(before.mono), machine()),
+        Ordering::Relaxed,
+    );
+}
+
+/// How far a clock is ahead of a machine's that reads `ours` when the answer comes, `took` after it was asked.
+fn ahead(theirs: Unix, took: Duration, ours: u64) -> i64 {
+    let half = u64::try_from(took.as_millis() / 2).unwrap_or(0);
+    let theirs = i64::try_from(theirs.0.saturating_add(half)).unwrap_or(i64::MAX);
+    theirs.saturating_sub(i64::try_from(ours).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skewed_machine_follows_whichever_way_it_is_wrong() {
+        let took = Duration::from_millis(40);
+        for (ours, skew) in [(1_000_000, 60_020), (1_120_000, -59_980)] {
+            let skewed = ahead(Unix(1_060_000), took, ours);
+            assert_eq!(skewed, skew);
+            assert_eq!(
+                ours.saturating_add_signed(skewed),
+                1_060_020,
+                "half the way back is counted"
+            );
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! One running hub: what it is made of, how it starts and how it stops.
 
 mod calls;
+mod landing;
+mod lifetime;
 mod people;
 mod start;
 mod stop;
@@ -74,6 +76,7 @@ pub struct Hub {
     pub writes: Writes,
     uses: Uses,
     epoch: AtomicU64,
+    commits: AtomicU64,
     waiters: AtomicU64,
 }
 

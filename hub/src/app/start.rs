@@ -4,19 +4,16 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
-use lockstep_engine::{grant::Input, record::Holder};
-use lockstep_protocol::{Close, Epoch};
+use lockstep_engine::record::Holder;
+use lockstep_protocol::Close;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Hub, people::Uses, stop, sweep};
+use super::{Hub, lifetime, people::Uses, stop, sweep};
 use crate::{
     clock,
     cluster::{self, Cluster, Fact, Heard},
@@ -27,7 +24,7 @@ use crate::{
     scheduler,
     shell::{Timers, timers},
     spool::{Spool, SpoolError},
-    store::{self, Mark, Store, StoreError},
+    store::{self, Mark, Pooling, Store, StoreError},
     telemetry::alert,
     transport::{doors::Doors, listener},
     user::Registry,
@@ -96,10 +93,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let admin = private.local_addr().map_err(io("admin_listen"))?;
     let (hub, heard) = assemble(config, ground, listening).await?;
     hub.set_clock().await;
-    hub.bear_witness().await;
+    hub.look_at_lifetime().await;
     tokio::spawn(cluster::listen(Arc::clone(&hub), heard));
     open(&hub, public, private);
-    land_spool(&hub).await;
+    hub.land_spool().await;
     announce(listening, admin).map_err(io("stdout"))?;
     tracing::info!(%listening, %admin, node = %hub.me.node, epoch = %hub.epoch(), "ready");
     stop::wait(&hub).await;
@@ -124,7 +121,7 @@ async fn lay(config: &Config) -> Result<Ground, StartError> {
     let store = match &config.store.url {
         StoreUrl::Memory => store::memory(),
         StoreUrl::File(path) => store::open(&format!("file:{}", path.display()), Path::new("")).await?,
-        StoreUrl::Postgres(url) => store::open(url.expose(), Path::new("")).await?,
+        StoreUrl::Postgres(url) => store::postgres(url.expose(), &pooling(config)).await?,
     };
     let mark = store.mark().await?;
     // Keys are made only for a store in which nothing is sealed yet: a lost key file is not to be papered over.
@@ -137,7 +134,11 @@ async fn lay(config: &Config) -> Result<Ground, StartError> {
         None => node_name(&config.store.spool)?,
     };
     let incarnation = store.start_node(&node).await?;
-    let cluster = cluster::join(&config.cluster.url, &node).map_err(StartError::Cluster)?;
+    let carrier = match &config.store.url {
+        StoreUrl::Postgres(url) => Some(url.expose()),
+        StoreUrl::Memory | StoreUrl::File(_) => None,
+    };
+    let cluster = cluster::join(&config.cluster.url, carrier, &node).map_err(StartError::Cluster)?;
     Ok(Ground {
         cluster,
         store,
@@ -148,18 +149,18 @@ async fn lay(config: &Config) -> Result<Ground, StartError> {
     })
 }
 
+fn pooling(config: &Config) -> Pooling {
+    Pooling {
+        connections: config.store.pool,
+        statement_timeout: config.store.statement_timeout,
+        ..Pooling::default()
+    }
+}
+
 /// A store behind what this node has seen of it went back in time: nothing in it is to be believed blindly.
 async fn check_witness(store: &dyn Store, spool: &Spool, mark: Mark) -> Result<Mark, StartError> {
     match spool.witness() {
-        Ok(Some(seen)) if seen.epoch == mark.epoch && seen.commits > mark.commits => {
-            tracing::error!(
-                seen = seen.commits,
-                found = mark.commits,
-                "the store went back in time: all grants are suspect"
-            );
-            let reason = "the hub's store was restored from an older state";
-            Ok(store.restored(Epoch(rand::random()), reason).await?)
-        }
+        Ok(Some(seen)) if mark.is_behind(seen) => Ok(lifetime::doubt(store, seen, mark).await?),
         Ok(_) => Ok(mark),
         Err(error) => {
             tracing::warn!(%error, "the witness cannot be read; it is written anew");
@@ -235,6 +236,7 @@ async fn assemble(
         writes: super::writes::Writes::default(),
         uses: Uses::default(),
         epoch: AtomicU64::new(mark.epoch.0),
+        commits: AtomicU64::new(mark.commits),
         waiters: AtomicU64::new(1),
         config,
         store,
@@ -268,41 +270,9 @@ fn open(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) {
     tokio::spawn(listener::run(Arc::clone(hub), private, None, http::private(hub)));
 }
 
-/// Brings home what this node redeemed and could not commit, before it claims anything for those grants.
-async fn land_spool(hub: &Arc<Hub>) {
-    let pending = match hub.spool.pending().await {
-        Ok(pending) => pending,
-        Err(error) => {
-            tracing::error!(%error, "the spool cannot be read");
-            return;
-        }
-    };
-    for spooled in pending {
-        match hub.user(&spooled.user).await {
-            Ok(user) => hub.tell(
-                &user,
-                &spooled.grant,
-                Input::FromSpool {
-                    lease: spooled.lease,
-                    from_version: spooled.from_version,
-                    tokens: Box::new(spooled.tokens),
-                },
-            ),
-            Err(error) => tracing::error!(user = %spooled.user, %error, "a spooled result waits for the next start"),
-        }
-    }
-}
-
 fn announce(listening: SocketAddr, admin: SocketAddr) -> io::Result<()> {
     let line = serde_json::json!({ "listening": listening, "admin": admin });
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
     stdout.flush()
-}
-
-impl Hub {
-    /// The store has a new lifetime.
-    pub fn set_epoch(&self, epoch: Epoch) {
-        self.epoch.store(epoch.0, Ordering::Relaxed);
-    }
 }

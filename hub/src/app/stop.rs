@@ -53,7 +53,7 @@ pub(super) async fn wait(hub: &Arc<Hub>) {
     if let Err(error) = hub.write_uses().await {
         tracing::warn!(%error, "use could not be written");
     }
-    hub.bear_witness().await;
+    hub.look_at_lifetime().await;
     tracing::info!("stopped");
 }
 

@@ -13,7 +13,7 @@ const CONNECTED_EVERY: u32 = 30;
 const EVICT_EVERY: u32 = 10;
 /// How often devices are counted.
 const COUNT_EVERY: u32 = 3;
-/// How often the witness is written.
+/// How often the store's lifetime is looked at and the witness written, and what waits in the spool brought home.
 const WITNESS_EVERY: u32 = 5;
 /// How often to look for what no fact told, when other nodes share the store.
 const LOOK_EVERY: u32 = 2;
@@ -49,8 +49,11 @@ pub(super) async fn run(hub: Arc<Hub>) {
             tracing::trace!(evicted, "idle users evicted");
         }
         if round % WITNESS_EVERY == 0 {
-            hub.bear_witness().await;
+            hub.look_at_lifetime().await;
             hub.look_at_writes().await;
+            if hub.spool.entries() > 0 && hub.writes.refused().is_none() {
+                hub.land_spool().await;
+            }
         }
         if round % COUNT_EVERY == 0 {
             let (connected, behind) = hub.count_devices();
@@ -102,20 +105,6 @@ impl Hub {
         let before = clock::now();
         if let Ok(theirs) = self.store.clock().await {
             clock::follow(theirs, before, clock::now());
-        }
-    }
-
-    /// Writes down outside the store how far the store has come, so that one that went back in time is noticed.
-    pub(super) async fn bear_witness(&self) {
-        let mark = match self.store.mark().await {
-            Ok(mark) => mark,
-            Err(error) => {
-                tracing::warn!(%error, "the store does not tell how far it has come");
-                return;
-            }
-        };
-        if let Err(error) = self.spool.put_witness(mark).await {
-            tracing::warn!(%error, "the witness could not be written");
         }
     }
 }

@@ -5,6 +5,9 @@
 
 pub mod fact;
 mod facts;
+mod fallback;
+mod nodes;
+mod postgres;
 mod redis;
 
 use std::time::Duration;
@@ -16,6 +19,7 @@ use tokio::sync::mpsc;
 pub use fact::{Fact, Heard};
 pub use facts::listen;
 
+use self::{fallback::Fallback, postgres::PostgresBus};
 use crate::config::ClusterUrl;
 
 /// How many facts may wait to be taken in; above it they are dropped, and the sweep finds what they told.
@@ -32,8 +36,8 @@ pub trait Bus: Send + Sync + 'static {
     /// Which of the living nodes this one is. Without news: as it was known last.
     fn place(&self) -> Place;
 
-    /// Whether facts travel now. Without them everything is found by the sweep.
-    fn is_up(&self) -> bool;
+    /// What is the matter, if facts do not travel as they should. Without them everything is found by the sweep.
+    fn trouble(&self) -> Option<&'static str>;
 }
 
 /// Which of how many nodes this one is: what the limits of a provider are shared by.
@@ -92,28 +96,30 @@ pub struct Cluster {
     pub heard: mpsc::Receiver<Heard>,
 }
 
-/// Joins the cluster that the settings name. A bus that cannot be reached now is tried again for as long as the hub
-/// runs: the hub starts without it.
+/// Joins the cluster that the settings name; `store` is the URL of the store, if that can carry facts. A bus that cannot be
+/// reached now is tried again for as long as the hub runs: the hub starts without it.
 ///
 /// # Errors
-/// When the URL is not one.
-pub fn join(url: &ClusterUrl, node: &str) -> Result<Cluster, String> {
+/// When a URL is not one.
+pub fn join(url: &ClusterUrl, store: Option<&str>, node: &str) -> Result<Cluster, String> {
     let (hear, heard) = mpsc::channel(MOST_WAITING);
-    match url {
-        ClusterUrl::Local => Ok(Cluster {
-            bus: Box::new(Local),
-            lock: Box::new(Local),
-            heard,
-        }),
+    let carried = store
+        .map(|store| PostgresBus::start(store, node, hear.clone()))
+        .transpose()?;
+    let (bus, lock): (Box<dyn Bus>, Box<dyn Lock>) = match url {
+        ClusterUrl::Local => match carried {
+            None => (Box::new(Local), Box::new(Local)),
+            Some(store) => (Box::new(store), Box::new(Local)),
+        },
         ClusterUrl::Redis(url) => {
-            let (bus, lock) = redis::join(url.expose(), node, hear)?;
-            Ok(Cluster {
-                bus: Box::new(bus),
-                lock: Box::new(lock),
-                heard,
-            })
+            let (redis, lock) = redis::join(url.expose(), node, hear)?;
+            match carried {
+                None => (Box::new(redis), Box::new(lock)),
+                Some(store) => (Box::new(Fallback { redis, store }), Box::new(lock)),
+            }
         }
-    }
+    };
+    Ok(Cluster { bus, lock, heard })
 }
 
 /// One node by itself: there is nobody to tell, and the claim alone keeps redeemers apart.
@@ -130,8 +136,8 @@ impl Bus for Local {
         Place::ALONE
     }
 
-    fn is_up(&self) -> bool {
-        true
+    fn trouble(&self) -> Option<&'static str> {
+        None
     }
 }
 

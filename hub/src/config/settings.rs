@@ -90,7 +90,7 @@ section! {
 section! {
     /// Where everything durable lives.
     pub struct Store {
-        /// "file:PATH" (embedded), "memory:" (nothing survives a restart) or "postgres://…".
+        /// "file:PATH" (embedded), "memory:" (nothing survives a restart) or "postgres://…" (for several nodes).
         pub url: StoreUrl = default(StoreUrl::File("lockstep.db".into()));
         /// File with the keys that seal token sets; made (0600) if absent. The variable LOCKSTEP_KEY goes before it.
         pub key_file: PathBuf = default("lockstep.key".into());
@@ -107,7 +107,8 @@ section! {
 section! {
     /// How several nodes find each other.
     pub struct Cluster {
-        /// "local:" (one node), "redis://…", "rediss://…" or "redis+sentinel://…".
+        /// "local:" (one node; or several over a postgres:// store, which then carries the facts), "redis://…",
+        /// "rediss://…" or "redis+sentinel://…".
         pub url: ClusterUrl = default(ClusterUrl::Local);
         /// This node's lasting name. Without it: the host's name and a random part that is kept in the spool.
         pub node: Option<String> = default(None);

@@ -43,7 +43,7 @@ pub(super) async fn readyz(State(hub): State<Arc<Hub>>) -> Response {
     let detail = json!({
         "ready": ready,
         "leaving": leaving,
-        "cluster": if hub.bus.is_up() { "ok" } else { "degraded: changes on other nodes are found by the sweep" },
+        "cluster": hub.bus.trouble().map_or_else(|| "ok".to_owned(), |trouble| format!("degraded: {trouble}")),
         "writes": hub.writes.refused().unwrap_or_else(|| "ok".into()),
         "store": store.err().unwrap_or_else(|| "ok".into()),
         "connections": hub.doors.inside(),

@@ -60,7 +60,9 @@ pub(super) async fn tokens(
             said: query.after.is_some(),
             seq: held(query.after.as_deref(), epoch, board.seq),
         };
-        if !is_my_turn(&user, principal.device, turn, held, now.mono) || hub.leaving.is_cancelled() {
+        // Forgotten: the store has a new lifetime, of which this user's board knows nothing.
+        let ends = hub.leaving.is_cancelled() || !hub.users.holds(&user);
+        if !is_my_turn(&user, principal.device, turn, held, now.mono) || ends {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         if hub.identity.is_revoked(principal.device) {

@@ -32,6 +32,11 @@ impl Registry {
         self.users.get(id).map(|user| Arc::clone(&user))
     }
 
+    /// Whether this very user is still resident.
+    pub fn holds(&self, user: &Arc<User>) -> bool {
+        self.users.get(&user.id).is_some_and(|here| Arc::ptr_eq(&here, user))
+    }
+
     /// All residents, as of now.
     pub fn all(&self) -> Vec<Arc<User>> {
         self.users.iter().map(|user| Arc::clone(&user)).collect()
@@ -53,5 +58,15 @@ impl Registry {
         let before = self.users.len();
         self.users.retain(|_, user| Arc::strong_count(user) > 1 || !idle(user));
         before.saturating_sub(self.users.len())
+    }
+
+    /// Forgets all, and returns them: whoever asks now reads the store anew.
+    pub fn forget(&self) -> Vec<Arc<User>> {
+        let mut forgotten = Vec::new();
+        self.users.retain(|_, user| {
+            forgotten.push(Arc::clone(user));
+            false
+        });
+        forgotten
     }
 }

@@ -22,7 +22,7 @@ use ::redis::{
 use tokio::sync::{Mutex, mpsc};
 
 use super::Heard;
-use bus::RedisBus;
+pub(super) use bus::RedisBus;
 use lock::RedisLock;
 
 /// No answer within this time is no answer.

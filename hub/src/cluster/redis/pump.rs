@@ -9,11 +9,11 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
-use super::{
-    Address, CONNECT_WITHIN, Up,
-    bus::{Nodes, Told},
+use super::{Address, CONNECT_WITHIN, Up};
+use crate::cluster::{
+    Fact, Heard,
+    nodes::{Nodes, Told},
 };
-use crate::cluster::{Fact, Heard};
 
 /// The channel of all facts.
 const CHANNEL: &str = "lockstep:facts";
@@ -40,10 +40,7 @@ pub(super) async fn say(address: Arc<Address>, node: String, mut facts: mpsc::Re
             },
             _ = alive.tick() => Fact::Alive,
         };
-        let told = lockstep_protocol::encode(&Told {
-            node: node.clone(),
-            fact,
-        });
+        let told = Told::text(&node, fact);
         if connection.is_none() {
             connection = timeout(CONNECT_WITHIN, address.connect())
                 .await
@@ -100,17 +97,7 @@ async fn subscription(
     let _ = hear.send(Heard::Gap).await;
     while let Ok(Some(message)) = timeout(SILENT_FOR, told.next()).await {
         up.set(true);
-        let Ok(Told { node: from, fact }) = serde_json::from_slice::<Told>(message.get_payload_bytes()) else {
-            continue;
-        };
-        if from == node {
-            continue;
-        }
-        nodes.heard(from, &fact);
-        if !matches!(fact, Fact::Alive | Fact::Leaving) && hear.try_send(Heard::Fact(fact)).is_err() {
-            // The hub is behind: one look at everything stands for all that is dropped.
-            let _ = hear.send(Heard::Gap).await;
-        }
+        nodes.take_in(message.get_payload_bytes(), node, hear).await;
     }
     Ok(())
 }
