@@ -131,7 +131,8 @@ pub struct GrantRecord<T = TokenSet> {
     pub due_at: Option<Unix>,
     /// The claim that stands, if one does.
     pub claim: Option<Claim>,
-    /// The fencing number of the newest claim ever.
+    /// Rises by one with every claim and every verdict: what a decision was judged on has changed if this has. The fencing
+    /// number of a claim is its value then.
     pub fence: u64,
     /// Every lease ever taken for the current version: each may still publish. The newest
     /// [`GrantRecord::MAX_LEASES`] are kept.

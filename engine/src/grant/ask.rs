@@ -204,7 +204,7 @@ impl Grant {
             me: &self.me,
             policy: &self.policy,
             now: now.unix,
-            ended: self.ended.as_ref(),
+            ended: &self.ended,
             dead: self.evidence.dead,
             outwaited: self.brakes.outwaited(now.mono),
             broken: self.broken(),

@@ -28,6 +28,9 @@ pub enum Command {
         /// Only if no claim stands, or this one does. The store itself sees to it that a claim of another node is only
         /// replaced once it has lapsed by the store's clock; one of this node (any incarnation) may be at any time.
         over: Option<LeaseId>,
+        /// Only if no claim and no verdict was written since the record with this fence was read: what to do was judged
+        /// on that, its doubt included.
+        fence: u64,
         /// How long it stands.
         ttl: Duration,
         /// What for.
@@ -97,6 +100,9 @@ pub enum Command {
         lease: LeaseId,
         /// The version it is about.
         version: Version,
+        /// Only if no claim and no verdict was written since the record with this fence was read. So a verdict that is
+        /// written late undoes nothing.
+        fence: u64,
         /// What is now known.
         verdict: Box<Verdict>,
     },

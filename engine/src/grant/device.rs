@@ -13,6 +13,7 @@ use super::{
     election::elect,
     flight::{Flight, Stage},
     outcome::{Outcome, classify},
+    plan::Next,
     read::unknown_grant,
     schedule::Timer,
 };
@@ -38,6 +39,8 @@ impl Grant {
         if flight.by.is_some() {
             self.seek_permit(cx);
         } else if self.for_other_node && self.waiters.is_empty() {
+            // Its wish is no reason to go on, and neither is it one later on.
+            self.for_other_node = false;
             self.wanted = None;
             self.end_flight();
         } else if others && is_fresh {
@@ -53,6 +56,11 @@ impl Grant {
     pub(super) fn hub_last(&mut self, cx: &mut Cx<'_>) {
         if self.policy.hub_may_redeem {
             return self.seek_permit(cx);
+        }
+        let next = self.record().map(|record| self.view(record, cx.now).next());
+        if !matches!(next, Some(Next::Redeem { .. })) {
+            // Somebody else came to an end with it meanwhile.
+            return self.end_flight();
         }
         let at = cx.now.unix + NOBODY_WAIT;
         self.settle_later("no device that may redeem is connected", at, Some(at), cx);

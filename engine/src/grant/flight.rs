@@ -6,7 +6,7 @@ use lockstep_protocol::{Code, DeviceId, LeaseId, Version};
 
 use super::{
     Candidate, ClaimAnswer, Command, Cx, Grant, Note, PermitAnswer, Reply, Trouble,
-    plan::{Ended, Next},
+    plan::{Ended, Left, Next},
     schedule::Timer,
     settle::Ending,
 };
@@ -106,6 +106,8 @@ pub(super) struct Brakes {
 
 /// After a lost race nothing is claimed for this long.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
+/// How many claims of ours that came to nothing are remembered.
+const MOST_ENDED: usize = 8;
 /// A wait for a permit that askers sit out.
 const SHORT_PERMIT: Duration = Duration::from_secs(5);
 /// The longest lease there is: a claim that was not renewed for longer has lapsed, whatever the clocks say.
@@ -218,7 +220,7 @@ impl Grant {
             return self.end_flight();
         };
         let lease = lease_id(cx.entropy);
-        let from_version = record.version;
+        let (from_version, fence) = (record.version, record.fence);
         let Some(flight) = &mut self.flight else {
             return;
         };
@@ -226,6 +228,8 @@ impl Grant {
         flight.purpose = purpose;
         flight.lease = Some(lease);
         flight.proof = cx.now.mono;
+        // What may still be asked of a former lease says nothing of this one.
+        flight.renewing = None;
         flight.lost = false;
         flight.stage = Stage::Claiming;
         let for_device = flight.by.is_some();
@@ -233,6 +237,7 @@ impl Grant {
             lease,
             from_version,
             over: case.over,
+            fence,
             ttl: self.policy.lease,
             purpose,
             for_device,
@@ -250,7 +255,7 @@ impl Grant {
         }
         match answer {
             ClaimAnswer::Won(record) => {
-                self.ended = None;
+                self.ended.clear();
                 self.absorb(record, cx);
                 self.claimed(cx);
             }
@@ -313,7 +318,7 @@ impl Grant {
         });
         // Otherwise whatever there is to do is done over it.
         if is_plain && self.landings.is_empty() && self.policy.refresher == Refresher::Hub {
-            self.ended = None;
+            self.ended.clear();
             self.flight = Some(Flight {
                 purpose,
                 lease: Some(lease),
@@ -358,17 +363,26 @@ impl Grant {
     /// Certainly nothing was sent under this claim of ours, or what was sent was certainly not processed: it may be replaced
     /// without further doubt.
     pub(super) fn nothing_sent_under(&mut self, lease: LeaseId) {
-        let doubt = self.record().and_then(|record| record.doubt.clone());
-        self.ended = Some(Ended {
+        self.ends(Ended {
             lease,
-            doubt,
+            left: Left::AsRecorded,
             drop_alternate: false,
         });
     }
 
+    /// Remembers what became of a claim of ours, beside others that may still stand or turn up.
+    pub(super) fn ends(&mut self, ended: Ended) {
+        self.ended.retain(|other| other.lease != ended.lease);
+        if self.ended.len() >= MOST_ENDED {
+            // It is judged as a claim without outcome, once it has lapsed.
+            self.ended.remove(0);
+        }
+        self.ended.push(ended);
+    }
+
     /// The version moved, or the grant is gone, while a flight was under way.
     pub(super) fn flight_overtaken(&mut self, version: Version, gone: bool) {
-        self.ended = None;
+        self.ended.clear();
         if self
             .flight
             .as_ref()
@@ -385,7 +399,7 @@ impl Grant {
         let stands = flight.lease.is_some_and(|lease| self.holds(lease));
         match &flight.stage {
             Stage::ClaimUnknown if stands => {
-                self.ended = None;
+                self.ended.clear();
                 self.claimed(cx);
             }
             Stage::ClaimUnknown => {

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use lockstep_protocol::LeaseId;
 
-use super::{Cx, Grant, Note, broken::Broken, flight::Stage, outcome::Outcome, plan::Ended, schedule::Timer};
+use super::{
+    Cx, Grant, Note,
+    broken::Broken,
+    flight::Stage,
+    outcome::Outcome,
+    plan::{Ended, Left},
+    schedule::Timer,
+};
 use crate::{entropy::up_to, record::Purpose};
 
 /// Redeems in a round.
@@ -140,21 +147,27 @@ impl Grant {
         let reason = format!("the outcome of a redeem is unknown: {detail}");
         let claim = record.claim.as_ref().filter(|claim| claim.lease == lease);
         let mut doubt = claim.map(|claim| self.view(record, cx.now).doubt_of(claim, reason));
-        if let Some(doubt) = doubt.as_mut().filter(|_| !may_come) {
-            doubt.late_until = record.doubt.as_ref().and_then(|before| before.late_until);
+        if let Some(doubt) = &mut doubt {
+            // The record known may not say yet that a device holds it.
+            let late_until = may_come.then(|| cx.now.unix + self.policy.late_wait);
+            let before = record.doubt.as_ref().and_then(|before| before.late_until);
+            doubt.late_until = before.max(late_until);
         }
         let purpose = flight.purpose;
+        let ended = doubt.map(|doubt| Ended {
+            lease,
+            left: Left::Doubt(doubt),
+            drop_alternate: purpose == Purpose::Alternate,
+        });
         if purpose == Purpose::Grace {
             // The first replay is at once; those that follow are paced.
             self.brakes.replays += 1;
             let most = PAUSE * 2_u32.pow(self.brakes.replays.min(4));
             self.brakes.not_before = Some(cx.now.mono + up_to(cx.entropy, most));
         }
-        self.ended = Some(Ended {
-            lease,
-            drop_alternate: purpose == Purpose::Alternate,
-            doubt,
-        });
+        if let Some(ended) = ended {
+            self.ends(ended);
+        }
         self.end_flight();
     }
 
@@ -181,10 +194,10 @@ impl Grant {
             Some(before) if !before.reason.is_empty() => format!("{}; then {reason}", before.reason),
             _ => reason,
         };
-        self.ended = Some(Ended {
+        self.ends(Ended {
             lease,
+            left: Left::Doubt(doubt),
             drop_alternate,
-            doubt: Some(doubt),
         });
         self.end_flight();
     }

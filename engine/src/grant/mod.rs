@@ -71,7 +71,8 @@ pub struct Grant {
     flight: Option<flight::Flight>,
     /// A permit of the provider's limiter is in hand.
     permit: bool,
-    ended: Option<plan::Ended>,
+    /// What became of claims of this machine that may still stand, or turn up.
+    ended: Vec<plan::Ended>,
     orphans: Vec<flight::Orphan>,
     landings: Vec<landing::Landing>,
     logins: login::Logins,
@@ -113,7 +114,7 @@ impl Grant {
             brakes: flight::Brakes::default(),
             flight: None,
             permit: false,
-            ended: None,
+            ended: Vec::new(),
             orphans: Vec::new(),
             landings: Vec::new(),
             logins: login::Logins::default(),

@@ -45,13 +45,22 @@ pub(super) struct Case {
     pub(super) drop_alternate: bool,
 }
 
-/// A redeem by this run of this node that came to an end without success: what the claim that still stands means.
+/// A claim by this run of this node whose redeem came to an end without success: what it means while it stands, or should
+/// it turn up later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) lease: LeaseId,
-    /// The doubt that there is now.
-    pub(super) doubt: Option<Doubt>,
+    pub(super) left: Left,
     pub(super) drop_alternate: bool,
+}
+
+/// What a redeem left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing: the doubt is what the record says once the claim is in it.
+    AsRecorded,
+    /// This doubt, the record's included.
+    Doubt(Doubt),
 }
 
 /// What the machine knows beyond the record.
@@ -61,8 +70,8 @@ pub(super) struct View<'a> {
     pub(super) me: &'a Holder,
     pub(super) policy: &'a Policy,
     pub(super) now: Unix,
-    /// What became of this machine's own last redeem.
-    pub(super) ended: Option<&'a Ended>,
+    /// What became of this machine's own redeems.
+    pub(super) ended: &'a [Ended],
     /// Whether devices found the access token dead.
     pub(super) dead: bool,
     /// The claim of another that was waited for longer than any lease lasts, as it was when first seen.
@@ -105,6 +114,11 @@ impl View<'_> {
         self.record.claim.is_some() && self.judge().is_ok()
     }
 
+    /// What the record says, unless another's claim stands.
+    pub(super) fn case(&self) -> Option<Case> {
+        self.judge().ok()
+    }
+
     /// Takes the claim that stands into account, or says that it blocks.
     fn judge(&self) -> Result<Case, Next> {
         let mut case = self.judge_claim()?;
@@ -121,10 +135,14 @@ impl View<'_> {
         let Some(claim) = &self.record.claim else {
             return Ok(self.as_recorded(None));
         };
-        if let Some(ended) = self.ended.filter(|ended| ended.lease == claim.lease) {
+        if let Some(ended) = self.ended.iter().find(|ended| ended.lease == claim.lease) {
+            let doubt = match &ended.left {
+                Left::AsRecorded => self.record.doubt.clone(),
+                Left::Doubt(doubt) => Some(doubt.clone()),
+            };
             return Ok(Case {
                 over: Some(claim.lease),
-                doubt: ended.doubt.clone(),
+                doubt,
                 drop_alternate: ended.drop_alternate,
             });
         }

@@ -122,7 +122,8 @@ impl Grant {
         let Some(flight) = &mut self.flight else {
             return;
         };
-        let Some(lease) = flight.lease.filter(|_| !flight.lost) else {
+        // An answer shows only as much as was asked for by it: one at a time.
+        let Some(lease) = flight.lease.filter(|_| !flight.lost && flight.renewing.is_none()) else {
             return;
         };
         flight.renewing = Some(cx.now.mono);

@@ -22,12 +22,21 @@ use crate::{
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Ending {
     version: Version,
+    fence: u64,
     verdict: Verdict,
     /// What those who wait are told; none: they go on waiting.
     reply: Option<Reply>,
     tries: u32,
     /// The store's answer was lost; the record is read again.
     pub(super) is_unknown: bool,
+}
+
+impl Ending {
+    /// Whether the verdict is what the record says.
+    fn is_in(&self, record: &GrantRecord) -> bool {
+        let is_next = record.version == self.version && record.fence == self.fence + 1;
+        is_next && record.claim.is_none() && record.doubt == self.verdict.doubt && record.health == self.verdict.health
+    }
 }
 
 /// The longest pause before a verdict is written again.
@@ -116,6 +125,17 @@ impl Grant {
         let Some(record) = self.record() else {
             return;
         };
+        // Under a claim of the flight's own, or over one that this judges.
+        let own = self.flight.as_ref().and_then(|flight| flight.lease);
+        let case = self
+            .view(record, cx.now)
+            .case()
+            .filter(|_| own.is_none())
+            .unwrap_or(Case {
+                over: own,
+                doubt: record.doubt.clone(),
+                drop_alternate: false,
+            });
         let verdict = Verdict {
             // A redeem ahead of expiry that has to wait is no news to devices with a good token.
             tell: !view::is_servable(record, cx.now.unix),
@@ -123,20 +143,21 @@ impl Grant {
             reason: Some(reason.to_owned()),
             retry_at: Some(at),
             due_at,
-            doubt: record.doubt.clone(),
-            drop_alternate: false,
+            doubt: case.doubt,
+            drop_alternate: case.drop_alternate,
         };
-        let lease = self.flight.as_ref().and_then(|flight| flight.lease);
         let reply = Reply::failed_until(Code::Unavailable, reason, at);
-        self.settle(lease, verdict, Some(reply), cx);
+        self.settle(case.over, verdict, Some(reply), cx);
     }
 
     fn settle(&mut self, over: Option<LeaseId>, verdict: Verdict, reply: Option<Reply>, cx: &mut Cx<'_>) {
         let version = self.newest();
+        let fence = self.record().map_or(0, |record| record.fence);
         let lease = over.unwrap_or_else(|| lease_id(cx.entropy));
         self.end_flight();
         let ending = Ending {
             version,
+            fence,
             verdict: verdict.clone(),
             reply,
             tries: 0,
@@ -149,6 +170,7 @@ impl Grant {
         self.order(Command::Settle {
             lease,
             version,
+            fence,
             verdict: Box::new(verdict),
         });
     }
@@ -161,10 +183,11 @@ impl Grant {
             return;
         };
         ending.is_unknown = false;
-        let (version, verdict) = (ending.version, Box::new(ending.verdict.clone()));
+        let (version, fence, verdict) = (ending.version, ending.fence, Box::new(ending.verdict.clone()));
         self.order(Command::Settle {
             lease,
             version,
+            fence,
             verdict,
         });
     }
@@ -188,21 +211,19 @@ impl Grant {
         let reply = ending.reply.take();
         match answer {
             Ok(record) => {
+                let counts = record.as_ref().is_none_or(|record| ending.is_in(record));
                 self.end_flight();
                 match record {
                     Some(record) => self.absorb(record, cx),
                     None => self.known.record = None,
                 }
-                self.ended = None;
-                if self
-                    .record()
-                    .is_some_and(|record| record.claim.as_ref().is_some_and(|claim| claim.lease == lease))
-                {
-                    self.brakes.lost_race(cx.now.mono);
+                match reply {
+                    // Something else was written since: what there is to do is judged anew.
+                    _ if !counts => return self.brakes.lost_race(cx.now.mono),
+                    Some(reply) => self.rest(&reply),
+                    None => {}
                 }
-                if let Some(reply) = reply {
-                    self.rest(&reply);
-                }
+                self.ended.clear();
             }
             Err(trouble) => {
                 ending.tries += 1;

@@ -45,6 +45,8 @@ pub(crate) struct Bench {
     pub(crate) notes: Vec<Note>,
     pub(crate) replies: Vec<(u64, Reply)>,
     pub(crate) auto_permit: bool,
+    /// Whether the store answers; if not, its orders are left for the test.
+    pub(crate) store_answers: bool,
 }
 
 pub(crate) const START: u64 = 1_800_000_000_000;
@@ -110,6 +112,7 @@ impl Bench {
             notes: Vec::new(),
             replies: Vec::new(),
             auto_permit: true,
+            store_answers: true,
         }
     }
 
@@ -234,6 +237,7 @@ impl Bench {
             Command::Note(note) => self.notes.push(note),
             Command::Answer { waiter, reply } => self.replies.push((waiter.0, reply)),
             Command::AskPermit if self.auto_permit => self.handle(Input::Permit(PermitAnswer::Granted)),
+            command if !self.store_answers => self.orders.push(command),
             command => match (self.store_does(&command), trouble) {
                 (None, _) => self.orders.push(command),
                 (Some(_), Some(lost)) => self.handle(refused(&command, lost)),
@@ -278,9 +282,11 @@ impl Bench {
             Command::Settle {
                 lease,
                 version,
+                fence,
                 verdict,
             } => {
-                self.store.settle(&self.me, *lease, *version, (**verdict).clone(), now);
+                self.store
+                    .settle(&self.me, *lease, (*version, *fence), (**verdict).clone(), now);
                 Input::Settled {
                     lease: *lease,
                     answer: Ok(self.store.read()),
@@ -294,11 +300,29 @@ impl Bench {
         })
     }
 
-    fn claim(&mut self, command: &Command) -> Option<Input> {
+    /// The claim that is ordered and was not answered.
+    pub(crate) fn take_claim(&mut self) -> ClaimRow {
+        let rows: Vec<_> = self.orders.iter().filter_map(|order| self.claim_row(order)).collect();
+        assert_eq!(rows.len(), 1, "one claim in {:?}", self.orders);
+        self.orders.retain(|order| !matches!(order, Command::Claim { .. }));
+        rows.into_iter().next().unwrap()
+    }
+
+    /// The leases whose renewal is ordered and was not answered.
+    pub(crate) fn renewals(&self) -> Vec<LeaseId> {
+        let leases = self.orders.iter().filter_map(|order| match order {
+            Command::Renew { lease, .. } => Some(*lease),
+            _ => None,
+        });
+        leases.collect()
+    }
+
+    fn claim_row(&self, command: &Command) -> Option<ClaimRow> {
         let Command::Claim {
             lease,
             from_version,
             over,
+            fence,
             ttl,
             purpose,
             for_device,
@@ -307,29 +331,41 @@ impl Bench {
         else {
             return None;
         };
-        let row = ClaimRow {
+        Some(ClaimRow {
             lease: *lease,
             holder: self.me.clone(),
             from_version: *from_version,
             over: *over,
+            fence: *fence,
             ttl: *ttl,
             purpose: *purpose,
             for_device: *for_device,
             doubt: doubt.clone(),
-        };
+        })
+    }
+
+    fn claim(&mut self, command: &Command) -> Option<Input> {
+        let row = self.claim_row(command)?;
+        let lease = row.lease;
         let answer = match self.store.claim(row, self.now.unix) {
             None => ClaimAnswer::Gone,
             Some(true) => ClaimAnswer::Won(self.store.read()?),
             Some(false) => ClaimAnswer::Lost(self.store.read()?),
         };
-        Some(Input::Claimed { lease: *lease, answer })
+        Some(Input::Claimed { lease, answer })
     }
 }
 
 fn is_write(command: &Command) -> bool {
     matches!(
         command,
-        Command::Claim { .. } | Command::Renew { .. } | Command::Commit(_) | Command::Settle { .. } | Command::Delete
+        Command::Claim { .. }
+            | Command::Renew { .. }
+            | Command::HandOut { .. }
+            | Command::Commit(_)
+            | Command::KeepAlternate { .. }
+            | Command::Settle { .. }
+            | Command::Delete
     )
 }
 
@@ -353,6 +389,10 @@ pub(crate) fn refused(command: &Command, trouble: Trouble) -> Input {
             answer: CommitAnswer::Trouble(trouble),
         },
         Command::Settle { lease, .. } => Input::Settled {
+            lease: *lease,
+            answer: Err(trouble),
+        },
+        Command::KeepAlternate { lease, .. } => Input::AlternateKept {
             lease: *lease,
             answer: Err(trouble),
         },

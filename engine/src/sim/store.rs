@@ -24,10 +24,21 @@ pub(crate) struct ClaimRow {
     pub(crate) holder: Holder,
     pub(crate) from_version: Version,
     pub(crate) over: Option<LeaseId>,
+    pub(crate) fence: u64,
     pub(crate) ttl: std::time::Duration,
     pub(crate) purpose: Purpose,
     pub(crate) for_device: bool,
     pub(crate) doubt: Option<Doubt>,
+}
+
+/// What the scheduler is given.
+#[derive(Debug, Clone)]
+pub(crate) enum Due {
+    Nothing,
+    /// The record with a claim of its own.
+    Claimed(Box<GrantRecord>),
+    /// A claim stands that somebody left behind.
+    Abandoned(Box<GrantRecord>),
 }
 
 /// What came of a commit.
@@ -46,12 +57,10 @@ impl Store {
     /// None: no such grant. Whether it was won.
     pub(crate) fn claim(&mut self, row: ClaimRow, now: Unix) -> Option<bool> {
         let record = self.record.as_mut()?;
-        let may_replace = |claim: &Claim| {
-            let own = claim.holder.node == row.holder.node && claim.holder.incarnation <= row.holder.incarnation;
-            row.over == Some(claim.lease) && (own || claim.expires_at <= now)
-        };
+        let may_replace = |claim: &Claim| row.over == Some(claim.lease) && may_take_over(claim, &row.holder, now);
         let free = record.claim.as_ref().is_none_or(may_replace);
-        if record.version != row.from_version || record.health == Health::Deleted || !free {
+        let moved = record.version != row.from_version || record.fence != row.fence;
+        if moved || record.health == Health::Deleted || !free {
             return Some(false);
         }
         record.revision += 1;
@@ -130,26 +139,37 @@ impl Store {
         Commit::Done
     }
 
-    pub(crate) fn keep_alternate(&mut self, tokens: TokenSet, from: Version) {
-        if let Some(record) = self
-            .record
-            .as_mut()
-            .filter(|r| r.version == from.next() && r.alternate.is_none())
-        {
-            record.alternate = Some(tokens);
-            record.revision += 1;
-        }
+    /// Whether it was kept.
+    pub(crate) fn keep_alternate(&mut self, tokens: TokenSet, from: Version) -> bool {
+        let fits =
+            |r: &&mut GrantRecord| r.version == from.next() && r.health != Health::Deleted && r.alternate.is_none();
+        let Some(record) = self.record.as_mut().filter(fits) else {
+            return false;
+        };
+        record.alternate = Some(tokens);
+        record.revision += 1;
+        true
     }
 
-    pub(crate) fn settle(&mut self, by: &Holder, lease: LeaseId, version: Version, verdict: Verdict, now: Unix) {
+    /// Whether it counted.
+    pub(crate) fn settle(
+        &mut self,
+        by: &Holder,
+        lease: LeaseId,
+        (version, fence): (Version, u64),
+        verdict: Verdict,
+        now: Unix,
+    ) -> bool {
         let Some(record) = self.record.as_mut() else {
-            return;
+            return false;
         };
-        let may_end = |claim: &Claim| claim.lease == lease && (claim.holder.node == by.node || claim.expires_at <= now);
-        if record.version != version || record.health == Health::Deleted || !record.claim.as_ref().is_none_or(may_end) {
-            return;
+        let may_end = |claim: &Claim| claim.lease == lease && may_take_over(claim, by, now);
+        let moved = record.version != version || record.fence != fence;
+        if moved || record.health == Health::Deleted || !record.claim.as_ref().is_none_or(may_end) {
+            return false;
         }
         record.revision += 1;
+        record.fence += 1;
         record.claim = None;
         if verdict.tell {
             record.seq = record.seq.next();
@@ -162,16 +182,54 @@ impl Store {
         if verdict.drop_alternate {
             record.alternate = None;
         }
+        true
+    }
+
+    /// What the scheduler asks for: claims the grant if it is due, or gives it back if its claim was abandoned.
+    pub(crate) fn claim_due(&mut self, holder: Holder, lease: LeaseId, ttl: std::time::Duration, now: Unix) -> Due {
+        let Some(record) = &self.record else {
+            return Due::Nothing;
+        };
+        let due = record.due_at.is_some_and(|at| at <= now);
+        match &record.claim {
+            Some(claim) if claim.holder.node == holder.node && claim.holder.incarnation < holder.incarnation => {
+                Due::Abandoned(Box::new(record.clone()))
+            }
+            Some(claim) if claim.holder.node != holder.node && claim.expires_at <= now => {
+                Due::Abandoned(Box::new(record.clone()))
+            }
+            None if due => {
+                let row = ClaimRow {
+                    lease,
+                    holder,
+                    from_version: record.version,
+                    over: None,
+                    fence: record.fence,
+                    ttl,
+                    purpose: Purpose::Redeem,
+                    for_device: false,
+                    doubt: record.doubt.clone(),
+                };
+                match (self.claim(row, now), self.read()) {
+                    (Some(true), Some(record)) => Due::Claimed(record),
+                    _ => Due::Nothing,
+                }
+            }
+            _ => Due::Nothing,
+        }
     }
 
     pub(crate) fn delete(&mut self) {
         if let Some(record) = self.record.as_mut().filter(|record| record.health != Health::Deleted) {
-            let old = record.tokens.take().and_then(|tokens| tokens.refresh_token);
-            self.retired.extend(old.map(|token| token.expose().to_owned()));
             *record = GrantRecord {
                 revision: record.revision + 1,
                 seq: record.seq.next(),
                 health: Health::Deleted,
+                reason: None,
+                retry_at: None,
+                tokens: None,
+                leases: Vec::new(),
+                former_leases: Vec::new(),
                 expires_at: None,
                 due_at: None,
                 claim: None,
@@ -181,6 +239,11 @@ impl Store {
             };
         }
     }
+}
+
+/// Whether `by` may put an end to a claim: it has lapsed, or is of this run or a former one of the same node.
+fn may_take_over(claim: &Claim, by: &Holder, now: Unix) -> bool {
+    claim.expires_at <= now || (claim.holder.node == by.node && claim.holder.incarnation <= by.incarnation)
 }
 
 fn fresh(request: &CommitRequest) -> GrantRecord {

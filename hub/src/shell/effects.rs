@@ -171,6 +171,7 @@ impl Scene {
             lease,
             from_version,
             over,
+            fence,
             ttl,
             purpose,
             for_device,
@@ -190,6 +191,7 @@ impl Scene {
             holder: self.hub.me.clone(),
             from_version,
             over,
+            fence: Some(fence),
             ttl_ms: millis(ttl),
             purpose,
             for_device,
@@ -325,6 +327,7 @@ impl Scene {
         let Command::Settle {
             lease,
             version,
+            fence,
             verdict,
         } = command
         else {
@@ -336,6 +339,7 @@ impl Scene {
             holder: self.hub.me.clone(),
             lease,
             version,
+            fence: Some(fence),
             verdict: *verdict,
         };
         let settled = self.hub.store.settle(row).await.map_err(Trouble::from);

@@ -63,6 +63,9 @@ pub struct ClaimRow {
     pub from_version: Version,
     /// Only if no claim stands, or this one does and may be taken over.
     pub over: Option<LeaseId>,
+    /// Only if the record's fence is this: no claim and no verdict was written since the claim was decided on. None: whatever
+    /// was.
+    pub fence: Option<u64>,
     /// How long it stands, in milliseconds.
     pub ttl_ms: u64,
     /// What for.
@@ -170,6 +173,9 @@ pub struct SettleRow {
     pub holder: Holder,
     /// The version it is about.
     pub version: Version,
+    /// Only if the record's fence is this: no claim and no verdict was written since this one was decided on. None: whatever
+    /// was.
+    pub fence: Option<u64>,
     /// What is now known.
     pub verdict: Verdict,
 }

@@ -88,8 +88,9 @@ pub trait Store: Send + Sync + 'static {
     /// One grant, tombstones included.
     async fn load(&self, user: &UserId, grant: &GrantName) -> Answer<Option<StoredGrant>>;
 
-    /// Takes a claim if the version is the one named, the grant is not deleted, and either no claim stands or the one
-    /// that stands is `over` and has lapsed, or belongs to an incarnation of the same node not after this one.
+    /// Takes a claim if version and fence are those named, the grant is not deleted, and either no claim stands or the one
+    /// that stands is `over` and has lapsed, or belongs to an incarnation of the same node not after this one. The fence
+    /// rises by one.
     async fn claim(&self, row: ClaimRow) -> Answer<Claimed>;
 
     /// Claims, oldest first, what is due at one provider: `due_at` reached, no claim, used since `used_since`, and either
@@ -114,8 +115,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a sealed token set as the alternate of `version`, if that is current and it has none.
     async fn keep_alternate(&self, user: &UserId, grant: &GrantName, version: Version, tokens: Sealed) -> Answer<()>;
 
-    /// Ends the claim `lease` (or none) with a verdict, if the version is still the one named and no other claim stands;
-    /// another node's only once it has lapsed. Seq rises if the verdict is to be told. Returns the record as it is now
+    /// Ends the claim `lease` (or none) with a verdict, if version and fence are still those named and no other claim
+    /// stands; another node's only once it has lapsed. The fence rises by one, and seq if the verdict is to be told. Returns the record as it is now
     /// either way.
     async fn settle(&self, row: SettleRow) -> Answer<Option<StoredGrant>>;
 

@@ -56,6 +56,7 @@ macro_rules! conformance {
             a_verdict_ends_its_claim
             only_news_raise_the_seq
             a_verdict_counts_for_its_own_claim_and_version_only
+            what_was_decided_before_another_verdict_does_not_count
             another_nodes_claim_is_ended_only_once_it_lapsed
             the_first_alternate_of_the_newest_version_is_kept
             // due

@@ -23,6 +23,7 @@ pub(in super::super) async fn a_verdict_ends_its_claim(store: AnyStore) {
         due_at: Some(Unix(9_500)),
         claim: None,
         doubt: Some(doubt("no answer")),
+        fence: 2,
         ..claimed
     };
     assert_eq!(record, expected);
@@ -99,6 +100,32 @@ pub(in super::super) async fn a_verdict_counts_for_its_own_claim_and_version_onl
         ..settle(own)
     };
     assert_eq!(store.settle(late).await.unwrap().unwrap(), tombstone);
+}
+
+pub(in super::super) async fn what_was_decided_before_another_verdict_does_not_count(store: AnyStore) {
+    done(&store, login()).await;
+    let seen = load(&store).await.fence;
+    let claimed = won(&store, claim()).await;
+    let own = claimed.claim.as_ref().unwrap().lease;
+    let settled = store.settle(settle(own)).await.unwrap().unwrap();
+    assert_eq!((claimed.fence, settled.fence), (seen + 1, seen + 2));
+    for fence in [seen, claimed.fence] {
+        let blind = ClaimRow {
+            fence: Some(fence),
+            ..claim()
+        };
+        assert_eq!(lost(&store, blind).await, settled, "it would undo the doubt");
+        let belated = SettleRow {
+            fence: Some(fence),
+            ..settle(lease())
+        };
+        assert_eq!(store.settle(belated).await.unwrap().unwrap(), settled);
+    }
+    let seeing = ClaimRow {
+        fence: Some(settled.fence),
+        ..claim()
+    };
+    won(&store, seeing).await;
 }
 
 pub(in super::super) async fn another_nodes_claim_is_ended_only_once_it_lapsed(store: AnyStore) {

@@ -103,6 +103,7 @@ pub(in super::super) fn claim() -> ClaimRow {
         holder: holder("here", 1),
         from_version: Version(1),
         over: None,
+        fence: None,
         ttl_ms: 60_000,
         purpose: Purpose::Redeem,
         for_device: false,
@@ -118,6 +119,7 @@ pub(in super::super) fn settle(lease: LeaseId) -> SettleRow {
         lease,
         holder: holder("here", 1),
         version: Version(1),
+        fence: None,
         verdict: suspect(),
     }
 }

@@ -47,7 +47,8 @@ pub(in super::super) fn claim(rows: &dyn Rows, now: Unix, row: ClaimRow) -> Answ
         None => true,
         Some(standing) => row.over == Some(standing.lease) && may_take_over(standing, &row.holder, now),
     };
-    if old.record.version != row.from_version || old.record.health == Health::Deleted || !free {
+    let moved = old.record.version != row.from_version || row.fence.is_some_and(|fence| fence != old.record.fence);
+    if moved || old.record.health == Health::Deleted || !free {
         return unchanged(Claimed::Lost(Box::new(old.record)));
     }
     let mut new = old.clone();
@@ -215,7 +216,8 @@ pub(in super::super) fn settle(rows: &dyn Rows, now: Unix, row: SettleRow) -> An
     };
     let (record, verdict) = (&old.record, row.verdict);
     let may_end = |claim: &Claim| claim.lease == row.lease && may_take_over(claim, &row.holder, now);
-    if record.version != row.version || record.health == Health::Deleted || !record.claim.as_ref().is_none_or(may_end) {
+    let moved = record.version != row.version || row.fence.is_some_and(|fence| fence != record.fence);
+    if moved || record.health == Health::Deleted || !record.claim.as_ref().is_none_or(may_end) {
         return unchanged(Some(old.record));
     }
     let mut changes = Changes::default();
@@ -229,6 +231,7 @@ pub(in super::super) fn settle(rows: &dyn Rows, now: Unix, row: SettleRow) -> An
     new.record.due_at = verdict.due_at;
     new.record.doubt = verdict.doubt;
     new.record.claim = None;
+    new.record.fence += 1;
     if verdict.drop_alternate {
         new.record.alternate = None;
     }

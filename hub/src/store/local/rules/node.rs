@@ -104,6 +104,7 @@ fn doubtful(record: StoredGrant, reason: &str) -> StoredGrant {
         health: Health::Suspect,
         reason: Some(reason.to_owned()),
         retry_at: None,
+        fence: record.fence + 1,
         claim: None,
         due_at: record.expires_at,
         doubt: Some(Doubt {
