@@ -2,7 +2,7 @@
 
 use lockstep_protocol::{Code, Version};
 
-use super::bench::{Bench, START, answered, issued, secs, tokens};
+use crate::sim::bench::{Bench, START, answered, issued, secs, tokens};
 use crate::{
     grant::{Asker, Command, Reply, Trouble},
     policy::Policy,
