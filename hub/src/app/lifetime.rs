@@ -9,7 +9,10 @@ use lockstep_protocol::{Close, Epoch, limits::HELLO_WITHIN};
 use tokio::time::sleep;
 
 use super::Hub;
-use crate::store::{Mark, Store, StoreError};
+use crate::{
+    audit::Event,
+    store::{Mark, Store, StoreError},
+};
 
 /// What people are told of grants of a store that went back.
 const REASON: &str = "the hub's store was restored from an older state";
@@ -69,6 +72,7 @@ impl Hub {
     /// what was under way goes on and lands where its version is still current.
     fn begin_anew(self: &Arc<Self>, epoch: Epoch) {
         self.epoch.store(epoch.0, Ordering::Relaxed);
+        self.audit.record(Event::StoreRestored { epoch });
         let forgotten = self.users.forget();
         tracing::warn!(%epoch, users = forgotten.len(), "the store has a new lifetime: devices start over");
         for user in &forgotten {

@@ -4,6 +4,7 @@ mod calls;
 mod landing;
 mod lifetime;
 mod people;
+mod reseal;
 mod start;
 mod stop;
 mod sweep;
@@ -19,9 +20,11 @@ use lockstep_protocol::{Epoch, GrantName};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use calls::NoAnswer;
+pub use reseal::{ResealError, Resealed};
 pub use start::{StartError, run};
 
 use crate::{
+    audit::Audit,
     cluster::{Bus, Lock},
     config::Config,
     http::{AdminToken, Rates},
@@ -74,6 +77,10 @@ pub struct Hub {
     pub rates: Rates,
     /// Whether the store takes writes.
     pub writes: Writes,
+    /// What happened, for those who check it.
+    pub audit: Audit,
+    /// Held while the sealing keys change.
+    pub keys_in_work: tokio::sync::Mutex<()>,
     uses: Uses,
     epoch: AtomicU64,
     commits: AtomicU64,

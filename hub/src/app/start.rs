@@ -9,12 +9,13 @@ use std::{
 
 use lockstep_engine::record::Holder;
 use lockstep_protocol::Close;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Hub, lifetime, people::Uses, stop, sweep};
 use crate::{
+    audit::{Anchor, Audit, AuditError, Event, Signer},
     clock,
     cluster::{self, Cluster, Fact, Heard},
     config::{Config, StoreUrl},
@@ -46,6 +47,9 @@ pub enum StartError {
     /// Device identity.
     #[error("identity: {0}")]
     Identity(#[from] IdentityError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The other nodes.
     #[error("cluster: {0}")]
     Cluster(String),
@@ -73,6 +77,7 @@ struct Ground {
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
     spool: Spool,
+    audit: Audit,
     mark: Mark,
     me: Holder,
 }
@@ -85,6 +90,7 @@ struct Ground {
 /// Why it cannot start.
 pub async fn run(config: Config) -> Result<(), StartError> {
     raise_file_limit();
+    keep_memory_private();
     let config = Arc::new(config);
     let ground = lay(&config).await?;
     let public = bind(config.server.listen).await?;
@@ -107,13 +113,26 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = rustix::process::Rlimit {
+        let raised = Rlimit {
             current: limit.maximum,
             ..limit
         };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::warn!(%error, "the limit of open files stays as it is");
         }
+    }
+}
+
+/// What is in memory is the users' tokens: no core dump of it, and no looking into it by others of the same user id.
+fn keep_memory_private() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let limited = setrlimit(Resource::Core, none);
+    let closed = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    for error in [limited.err(), closed.err()].into_iter().flatten() {
+        tracing::warn!(%error, "this process may leave a core dump, with tokens in it");
     }
 }
 
@@ -127,7 +146,12 @@ async fn lay(config: &Config) -> Result<Ground, StartError> {
     // Keys are made only for a store in which nothing is sealed yet: a lost key file is not to be papered over.
     let is_new = mark.commits == 0 && store.shared(Identity::KEYS).await?.is_none();
     let vault = Arc::new(Vault::open(&config.store.key_file, is_new)?);
+    // The wrong key is found here, before anything is touched.
+    if let Some(sealed) = store.shared(Identity::KEYS).await? {
+        vault.open_sealed(Identity::KEYS, &sealed)?;
+    }
     let spool = Spool::open(&config.store.spool, Arc::clone(&vault))?;
+    let seen = mark;
     let mark = check_witness(&*store, &spool, mark).await?;
     let node = match &config.cluster.node {
         Some(name) => name.clone(),
@@ -139,11 +163,16 @@ async fn lay(config: &Config) -> Result<Ground, StartError> {
         StoreUrl::Memory | StoreUrl::File(_) => None,
     };
     let cluster = cluster::join(&config.cluster.url, carrier, &node).map_err(StartError::Cluster)?;
+    let audit = open_audit(config, &store, &vault, &node).await?;
+    if mark.epoch != seen.epoch {
+        audit.record(Event::StoreRestored { epoch: mark.epoch });
+    }
     Ok(Ground {
         cluster,
         store,
         vault,
         spool,
+        audit,
         mark,
         me: Holder { node, incarnation },
     })
@@ -155,6 +184,27 @@ fn pooling(config: &Config) -> Pooling {
         statement_timeout: config.store.statement_timeout,
         ..Pooling::default()
     }
+}
+
+/// Goes on with this node's chain, and keeps its end in the store.
+async fn open_audit(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    vault: &Arc<Vault>,
+    node: &str,
+) -> Result<Audit, AuditError> {
+    let signer = Signer::load_or_make(&**store, vault).await?;
+    let (anchor, known) = Anchor::load(Arc::clone(store), Arc::clone(vault), node).await?;
+    let audit = Audit::open(&config.store.spool.join("audit"), node, signer)?;
+    let head = audit.head().map(|head| *head.borrow());
+    if head.is_some_and(|head| head.n < known.n) {
+        tracing::error!(
+            known = known.n,
+            "the audit log ends too early: its newest records were cut off"
+        );
+    }
+    tokio::spawn(anchor.follow(audit.clone()));
+    Ok(audit)
 }
 
 /// A store behind what this node has seen of it went back in time: nothing in it is to be believed blindly.
@@ -215,12 +265,14 @@ async fn assemble(
         store,
         vault,
         spool,
+        audit,
         mark,
         me,
     } = ground;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let settings = config.identity(&format!("{scheme}://{listening}"));
     let identity = Identity::start(Arc::clone(&store), Arc::clone(&vault), settings).await?;
+    identity.audit_to(audit.clone());
     let token_file = &config.server.admin_token_file;
     let hub = Arc::new(Hub {
         providers: Providers::new(&config)?,
@@ -234,6 +286,8 @@ async fn assemble(
         doors: Doors::new(config.server.limits.clone()),
         admin: AdminToken::load(token_file).map_err(io(format!("admin token {}", token_file.display())))?,
         writes: super::writes::Writes::default(),
+        audit,
+        keys_in_work: tokio::sync::Mutex::default(),
         uses: Uses::default(),
         epoch: AtomicU64::new(mark.epoch.0),
         commits: AtomicU64::new(mark.commits),

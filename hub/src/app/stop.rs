@@ -54,6 +54,7 @@ pub(super) async fn wait(hub: &Arc<Hub>) {
         tracing::warn!(%error, "use could not be written");
     }
     hub.look_at_lifetime().await;
+    hub.audit.flush().await;
     tracing::info!("stopped");
 }
 

@@ -27,6 +27,11 @@ impl Link {
     /// What the first record holds as `prev`.
     pub const NONE: Self = Self([0; 32]);
 
+    /// Reads the 64 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        hex::read(text).map(Self)
+    }
+
     fn of(record: &str) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(DOMAIN);
@@ -192,6 +197,11 @@ impl Line {
 struct Tail {
     link: Link,
     sig: Option<String>,
+}
+
+/// The record of a line, as it is hashed.
+pub(super) fn record_of(text: &str) -> Option<&str> {
+    split(text).map(|(record, _)| record)
 }
 
 /// The record, without its closing brace; and `"link":…}`.

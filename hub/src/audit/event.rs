@@ -1,9 +1,10 @@
 //! What is worth a record. Names, ids and hashes; never a secret.
 
-use lockstep_protocol::{DeviceId, GrantName, LeaseId, UserId, Version, frame::Cause};
+use aws_lc_rs::digest::{SHA256, digest};
+use lockstep_protocol::{DeviceId, Epoch, GrantName, LeaseId, Secret, UserId, Version, frame::Cause};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{DeviceKind, Hash};
+use crate::store::DeviceKind;
 
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum By {
     Admin,
     /// A device.
     Device(DeviceId),
+    /// The identity provider that the settings name: it vouched for the user.
+    IdentityProvider,
 }
 
 /// Why a device was revoked.
@@ -75,7 +78,7 @@ pub enum Event {
         /// For which grant.
         grant: GrantName,
     },
-    /// A slave refresh token was ended by its holder.
+    /// A slave refresh token was ended, by its holder or by the administrator.
     SlaveDropped {
         /// Whose.
         user: UserId,
@@ -83,6 +86,28 @@ pub enum Event {
         device: DeviceId,
         /// For which grant.
         grant: GrantName,
+    },
+    /// Somebody brought a login.
+    Login {
+        /// Whose grant.
+        user: UserId,
+        /// Which.
+        grant: GrantName,
+        /// The version that it became, or that it was already.
+        version: Version,
+        /// Who brought it.
+        by: By,
+    },
+    /// A refresh token was handed to a device, to be redeemed there.
+    HandedOut {
+        /// Whose grant.
+        user: UserId,
+        /// Which.
+        grant: GrantName,
+        /// The lease.
+        lease: LeaseId,
+        /// To whom.
+        device: DeviceId,
     },
     /// A refresh token was, or may have been, sent to a provider.
     Redeem {
@@ -109,8 +134,9 @@ pub enum Event {
         version: Version,
         /// A redeem or a login.
         cause: Cause,
-        /// Who brought it.
-        by: By,
+        /// Who redeemed; none for a login, which has a record of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
         /// SHA-256 of the access token, as hex: with it a device can tell that what it was pushed is what was committed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         access_token: Option<HexHash>,
@@ -127,7 +153,7 @@ pub enum Event {
         /// Who.
         user: UserId,
     },
-    /// The admin API was called.
+    /// The admin API was called with its token.
     AdminCall {
         /// The HTTP method.
         method: String,
@@ -135,6 +161,21 @@ pub enum Event {
         path: String,
         /// The answer's HTTP status.
         status: u16,
+    },
+    /// A fresh sealing key seals from here on.
+    KeyAdded {
+        /// Its id.
+        key: String,
+    },
+    /// A sealing key is forgotten.
+    KeyRemoved {
+        /// Its id.
+        key: String,
+    },
+    /// The store went back in time, or was told that it did: a new epoch, every grant suspect.
+    StoreRestored {
+        /// The new epoch.
+        epoch: Epoch,
     },
     /// Records that the log could not take down.
     Lost {
@@ -153,8 +194,11 @@ pub enum Event {
 #[serde(transparent)]
 pub struct HexHash(#[serde(with = "super::chain::hex")] pub [u8; 32]);
 
-impl From<Hash> for HexHash {
-    fn from(hash: Hash) -> Self {
-        Self(hash.0)
+impl HexHash {
+    /// Plain SHA-256: what a device can compute of the token that it holds.
+    pub fn plain(token: &Secret) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token.expose().as_bytes()).as_ref());
+        Self(hash)
     }
 }

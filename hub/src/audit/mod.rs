@@ -9,12 +9,13 @@ pub mod anchor;
 pub mod chain;
 mod event;
 mod file;
+mod receipt;
 mod signer;
 pub mod verify;
 mod writer;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,11 +23,13 @@ use std::{
     },
 };
 
-use tokio::sync::{oneshot, watch};
+use lockstep_protocol::{GrantName, UserId, Version};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use anchor::Anchor;
 pub use chain::{Head, Link};
-pub use event::{By, Event, RevokedWhy};
+pub use event::{By, Event, HexHash, RevokedWhy};
+pub use receipt::Receipt;
 pub use signer::{PublicKey, Signer};
 
 use crate::clock;
@@ -71,7 +74,10 @@ struct Inner {
     queue: SyncSender<Message>,
     lost: AtomicU64,
     head: watch::Receiver<Head>,
-    public: PublicKey,
+    signer: Arc<Signer>,
+    dir: PathBuf,
+    /// One search of the files at a time.
+    search: Semaphore,
 }
 
 impl Audit {
@@ -81,14 +87,16 @@ impl Audit {
     /// # Errors
     /// [`AuditError`] when the directory cannot be used, or the end of the chain in it cannot be read.
     pub fn open(dir: &Path, node: &str, signer: Signer) -> Result<Self, AuditError> {
-        let public = signer.public().clone();
+        let signer = Arc::new(signer);
         let (queue, records) = sync_channel(LONGEST_QUEUE);
-        let head = writer::start(dir, node, signer, records)?;
+        let head = writer::start(dir, node, Arc::clone(&signer), records)?;
         Ok(Self(Some(Arc::new(Inner {
             queue,
             lost: AtomicU64::new(0),
             head,
-            public,
+            signer,
+            dir: dir.to_owned(),
+            search: Semaphore::new(1),
         }))))
     }
 
@@ -124,7 +132,30 @@ impl Audit {
 
     /// What verifies the links. None when the log is off.
     pub fn public_key(&self) -> Option<&PublicKey> {
-        self.0.as_ref().map(|inner| &inner.public)
+        self.0.as_ref().map(|inner| inner.signer.public())
+    }
+
+    /// The record of the commit of a version, signed; none if it is not in this node's chain, or too far back.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub async fn receipt(
+        &self,
+        user: UserId,
+        grant: GrantName,
+        version: Version,
+    ) -> Result<Option<Receipt>, AuditError> {
+        let Some(inner) = &self.0 else { return Ok(None) };
+        self.flush().await;
+        let Ok(_alone) = inner.search.acquire().await else {
+            return Ok(None);
+        };
+        let work = {
+            let inner = Arc::clone(inner);
+            move || receipt::find(&inner.dir, &inner.signer, &user, &grant, version)
+        };
+        let searched = tokio::task::spawn_blocking(work).await;
+        searched.unwrap_or_else(|error| Err(file::io(&inner.dir, std::io::Error::other(error))))
     }
 
     /// Waits until every record taken so far is on disk. For the graceful stop and for tests.

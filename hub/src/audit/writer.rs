@@ -7,7 +7,10 @@ use std::{
     fs::File,
     io::Write,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
@@ -39,7 +42,7 @@ pub(super) enum Message {
 pub(super) fn start(
     dir: &Path,
     node: &str,
-    signer: Signer,
+    signer: Arc<Signer>,
     queue: Receiver<Message>,
 ) -> Result<watch::Receiver<Head>, AuditError> {
     let writer = Writer::open(dir, node, signer)?;
@@ -54,7 +57,7 @@ pub(super) fn start(
 struct Writer {
     dir: PathBuf,
     node: String,
-    signer: Signer,
+    signer: Arc<Signer>,
     /// The end of the chain, lines that are not written yet included.
     head: Head,
     /// The last file, its number, and how much of it is whole lines.
@@ -68,7 +71,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn open(dir: &Path, node: &str, signer: Signer) -> Result<Self, AuditError> {
+    fn open(dir: &Path, node: &str, signer: Arc<Signer>) -> Result<Self, AuditError> {
         file::make_dir(dir)?;
         let numbers = file::numbers(dir)?;
         let number = numbers.last().copied().unwrap_or(1);
@@ -154,7 +157,7 @@ impl Writer {
     fn add(&mut self, records: impl IntoIterator<Item = (Unix, Event)>) {
         let mut records = records.into_iter().peekable();
         while let Some(record) = records.next() {
-            let signer = records.peek().is_none().then_some(&self.signer);
+            let signer = records.peek().is_none().then_some(&*self.signer);
             chain::append(&mut self.head, &self.node, record, signer, &mut self.pending);
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct AdminArgs {
     token_file: Option<PathBuf>,
     /// The hub's settings, for its address and its token's file
     #[arg(long, value_name = "FILE", global = true, help_heading = "The hub")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Answer with JSON
     #[arg(long, global = true)]
     pub(super) json: bool,

@@ -1,7 +1,7 @@
 //! `lockstep-hub devices …`.
 
 use clap::Subcommand;
-use lockstep_protocol::{DeviceId, GrantName, Secret, UserId};
+use lockstep_protocol::{DeviceId, GrantName, Secret, UnixSeconds, UserId};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -57,6 +57,18 @@ enum Action {
         /// Which
         device: DeviceId,
     },
+    /// Show a device and its slaves
+    Show {
+        /// Which
+        device: DeviceId,
+    },
+    /// End one slave refresh token of a device
+    EndSlave {
+        /// The device that holds it
+        device: DeviceId,
+        /// The slave's id, as `devices show` tells it
+        slave: String,
+    },
     /// Make a slave refresh token: what an unmodified OAuth client uses at the hub's token endpoint
     Slave {
         /// The device that will hold it
@@ -94,6 +106,28 @@ struct Rights {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u8>,
+}
+
+/// A device with its slaves.
+#[derive(Debug, Serialize, Deserialize)]
+struct Whole {
+    device_id: DeviceId,
+    user: UserId,
+    kind: String,
+    name: String,
+    redeemer: bool,
+    may_offer: bool,
+    enrolled_at: UnixSeconds,
+    revoked_at: Option<UnixSeconds>,
+    last_seen: Option<UnixSeconds>,
+    slaves: Vec<OneSlave>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OneSlave {
+    id: String,
+    grant: GrantName,
+    made_at: UnixSeconds,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -145,6 +179,10 @@ pub(super) fn run(args: Args) -> Done {
             }
             Action::Deny { code } => admin.delete(&["device-codes", &code]).await,
             Action::Revoke { device } => admin.delete(&["devices", &device.to_string()]).await,
+            Action::Show { device } => one(&admin.get(&["devices", &device.to_string()]).await?, json),
+            Action::EndSlave { device, slave } => {
+                admin.delete(&["devices", &device.to_string(), "slaves", &slave]).await
+            }
             Action::Slave { device, grant } => {
                 let device = device.to_string();
                 let path = ["devices", &device, "grants", grant.provider(), grant.account()];
@@ -157,6 +195,28 @@ pub(super) fn run(args: Args) -> Done {
             }
         }
     })
+}
+
+fn one(device: &Whole, json: bool) -> Done {
+    if json {
+        return show::json(device);
+    }
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let mut rows = vec![
+        ["user".to_owned(), device.user.to_string()],
+        ["kind".to_owned(), device.kind.clone()],
+        ["name".to_owned(), device.name.clone()],
+        ["redeemer".to_owned(), yes(device.redeemer)],
+        ["may offer".to_owned(), yes(device.may_offer)],
+        ["enrolled".to_owned(), from_now(Some(device.enrolled_at))],
+        ["revoked".to_owned(), from_now(device.revoked_at)],
+        ["seen".to_owned(), from_now(device.last_seen)],
+    ];
+    rows.extend(device.slaves.iter().map(|slave| {
+        let made = from_now(Some(slave.made_at));
+        [format!("slave {}", slave.id), format!("{}, made {made}", slave.grant)]
+    }));
+    show::table(["device", &device.device_id.to_string()], &rows)
 }
 
 fn approved(device: &Approved, json: bool) -> Done {

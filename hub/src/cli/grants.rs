@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     Done,
     admin::AdminArgs,
-    block_on,
+    block_on, login,
     outcome::Outcome,
     show::{self, from_now},
     users::Grant,
@@ -54,6 +54,8 @@ enum Action {
         #[command(flatten)]
         login: LoginArgs,
     },
+    /// Log in at the provider, and bring what it answers
+    Login(login::Args),
     /// Delete a grant
     Delete(Which),
     /// Redeem now, and wait for the outcome
@@ -81,7 +83,7 @@ struct LoginArgs {
 
 /// A login, as the admin API takes it. What else a token endpoint answers is left out.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Login {
+pub(super) struct Login {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +101,7 @@ struct Login {
 pub(super) fn run(args: Args) -> Done {
     let admin = args.admin.connect()?;
     let json = args.admin.json;
+    let config = args.admin.config.clone();
     block_on(async move {
         match args.action {
             Action::List { user } => {
@@ -114,6 +117,12 @@ pub(super) fn run(args: Args) -> Done {
             Action::Put { which, login } => {
                 let at = admin.send(Method::PUT, &which.path(&[]), &login.read()?).await?;
                 version(&at, json)
+            }
+            Action::Login(args) => {
+                let login = login::walk(&args, config.as_ref()).await?;
+                let (provider, account) = (args.grant.provider(), args.grant.account());
+                let path = ["users", args.user.as_str(), "grants", provider, account];
+                version(&admin.send(Method::PUT, &path, &login).await?, json)
             }
             Action::Delete(which) => admin.delete(&which.path(&[])).await,
             Action::Refresh(which) => {

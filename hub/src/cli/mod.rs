@@ -1,12 +1,16 @@
 //! The command line.
 
 mod admin;
+mod audit;
 mod config;
 mod devices;
 mod grants;
+mod keys;
+mod login;
 mod outcome;
 mod serve;
 mod show;
+mod store;
 mod users;
 
 use std::process::ExitCode;
@@ -43,6 +47,13 @@ enum Command {
     Devices(devices::Args),
     /// See a user as JSON, or delete one
     Users(users::Args),
+    /// Check the history that the hub wrote
+    Audit(audit::Args),
+    /// See and rotate the keys that seal what is stored
+    Keys(keys::Args),
+    /// Tell a store that it was restored
+    #[command(subcommand)]
+    Store(store::Action),
 }
 
 /// Reads the command line and does what it says.
@@ -54,6 +65,9 @@ pub fn main() -> ExitCode {
         Command::Grants(args) => grants::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Users(args) => users::run(args),
+        Command::Audit(args) => audit::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Store(action) => store::run(&action),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

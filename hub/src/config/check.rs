@@ -68,6 +68,7 @@ pub(super) fn rules(config: &Config, places: &BTreeMap<String, Place>, file: &st
     rules.listeners(config);
     rules.stores(config);
     rules.spans(config);
+    rules.identity(config);
     for (name, provider) in &config.providers {
         rules.provider(&format!("providers.{}", key_text(name)), provider);
     }
@@ -167,6 +168,22 @@ impl Rules<'_> {
             config.alerts.conflict_rate_window >= least,
             "alerts.conflict_rate_window",
             "expected at least \"1s\"",
+        );
+    }
+
+    fn identity(&mut self, config: &Config) {
+        let identity = &config.identity;
+        let Some(url) = &identity.jwks_url else { return };
+        self.endpoint("identity.jwks_url", url, false);
+        self.demand(
+            identity.issuer.is_some() && identity.audience.is_some(),
+            "identity.jwks_url",
+            "needs identity.issuer and identity.audience: those of the identity provider's tokens",
+        );
+        self.demand(
+            !identity.algorithms.is_empty(),
+            "identity.algorithms",
+            "expected at least one",
         );
     }
 

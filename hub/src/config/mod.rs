@@ -16,7 +16,7 @@ mod types;
 mod value;
 mod word;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use toml::de::DeTable;
 
@@ -27,7 +27,7 @@ pub use types::{
 };
 
 use crate::{
-    identity::{IdentitySettings, Issuer},
+    identity::{ExternalSettings, IdentitySettings, Issuer},
     store::DeviceKind,
 };
 use environment::Overlay;
@@ -137,15 +137,37 @@ impl Config {
         self.tls.is_some() && !self.server.admin_listen.ip().is_loopback()
     }
 
+    /// The identity provider, if one is set.
+    fn external(&self) -> Option<ExternalSettings> {
+        let identity = &self.identity;
+        Some(ExternalSettings {
+            jwks_url: identity.jwks_url.clone()?,
+            issuer: identity.issuer.clone()?,
+            audience: identity.audience.clone()?,
+            algorithms: identity.algorithms.iter().copied().collect(),
+            user_claim: identity.user_claim.clone(),
+            device_claim: identity.device_claim.clone(),
+            fetch_gap: Duration::from_secs(5),
+        })
+    }
+
     /// What identity is told. `listening` is this node's own URL, for when no public one is configured.
     pub fn identity(&self, listening: &str) -> IdentitySettings {
-        let public = self.identity.issuer.clone().or_else(|| {
+        let own = &self.identity;
+        let external = self.external();
+        let (issuer, audience) = match external {
+            // They are the identity provider's.
+            Some(_) => (None, None),
+            None => (own.issuer.clone(), own.audience.clone()),
+        };
+        let public = issuer.or_else(|| {
             let url = self.server.public_url.as_ref()?;
             Some(url.as_str().trim_end_matches('/').to_owned())
         });
         IdentitySettings {
             issuer: public.map_or_else(|| Issuer::Listening(listening.to_owned()), Issuer::Public),
-            audience: self.identity.audience.clone().unwrap_or_else(|| "lockstep".into()),
+            audience: audience.unwrap_or_else(|| "lockstep".into()),
+            external,
             access_ttl: self.identity.access_token_lifetime,
             kind_priority: DeviceKind::ALL
                 .into_iter()

@@ -17,7 +17,7 @@ use super::{
     },
     word::word_value,
 };
-use crate::store::DeviceKind;
+use crate::{identity::SignedWith, store::DeviceKind};
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -214,6 +214,10 @@ impl ProviderSettings {
     }
 }
 
+word_value! { SignedWith {
+    RS256 = "RS256", RS384 = "RS384", RS512 = "RS512", PS256 = "PS256", PS384 = "PS384", PS512 = "PS512",
+    ES256 = "ES256", ES384 = "ES384", EdDSA = "EdDSA",
+} }
 word_value! { Refresher { Hub = "hub", Device = "device" } }
 
 section! {
@@ -237,11 +241,22 @@ section! {
 section! {
     /// Who devices are.
     pub struct Identity {
-        /// `iss` of the device access tokens (RFC 9068). Without it: `server.public_url`, else the
-        /// address that the hub listens on.
+        /// Keys (RFC 7517) of an identity provider whose JWTs stand for users and devices too. Then `issuer` and
+        /// `audience` are those of its tokens, and both are needed.
+        pub jwks_url: Option<Url> = default(None);
+        /// With `jwks_url`: `iss` of the identity provider's tokens. Else: `iss` of the device access tokens (RFC 9068);
+        /// without it `server.public_url`, else the address that the hub listens on.
         pub issuer: Option<String> = default(None);
-        /// `aud` of the device access tokens. Without it: "lockstep".
+        /// With `jwks_url`: `aud` of the identity provider's tokens. Else: `aud` of the device access tokens; without it
+        /// "lockstep".
         pub audience: Option<String> = default(None);
+        /// With `jwks_url`: what the identity provider may sign with. Only algorithms with a public key.
+        pub algorithms: Vec<SignedWith> = default(vec![SignedWith::RS256, SignedWith::PS256, SignedWith::ES256, SignedWith::EdDSA]);
+        /// With `jwks_url`: the claim that names the user.
+        pub user_claim: String = default("sub".into());
+        /// With `jwks_url`: the claim that names the device. Without it in a token, a device is what it calls itself in
+        /// `hello`, or in the header `Lockstep-Device`.
+        pub device_claim: String = default("device_id".into());
         /// How long a device access token is good.
         pub access_token_lifetime: Duration = default(seconds(15 * 60));
         /// How long the codes of the device flow (RFC 8628) are good.

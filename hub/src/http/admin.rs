@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     app::{Hub, NoAnswer},
+    audit::{By, Event},
     clock,
     user::{Shows, User},
 };
@@ -23,7 +24,7 @@ pub(super) async fn login(
     OfUserGrant(user, grant): OfUserGrant,
     body: Json<LoginBody>,
 ) -> Result<Answer<GrantVersion>, Problem> {
-    take_login(&hub, &user, grant, body.0).await
+    take_login(&hub, &user, grant, body.0, By::Admin).await
 }
 
 /// Brings a login to the grant's machine.
@@ -32,6 +33,7 @@ pub(super) async fn take_login(
     user: &UserId,
     grant: GrantName,
     body: LoginBody,
+    by: By,
 ) -> Result<Answer<GrantVersion>, Problem> {
     if hub.providers.get(grant.provider()).is_none() {
         return Err(Problem::new(
@@ -42,7 +44,16 @@ pub(super) async fn take_login(
     let login = Box::new(body.into_login(clock::unix())?);
     let user = hub.user(user).await?;
     let reply = hub.call(&user, &grant, |waiter| Input::Login { waiter, login });
-    version(grant.clone(), reply.await)
+    let reply = reply.await;
+    if let Ok(Reply::Done(version)) = &reply {
+        hub.audit.record(Event::Login {
+            user: user.id.clone(),
+            grant: grant.clone(),
+            version: *version,
+            by,
+        });
+    }
+    version(grant, reply)
 }
 
 /// `POST …/grants/{provider}/{account}/refresh`: a redeem now.

@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use lockstep_protocol::{Code, Secret};
+use lockstep_protocol::{Code, DeviceId, Secret};
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
@@ -81,10 +81,17 @@ fn make(file: &Path) -> io::Result<String> {
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1).
-pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then(|| Secret::new(token.trim()))
+}
+
+/// How a device calls itself, for tokens that do not say: those of an identity provider.
+const DEVICE: &str = "lockstep-device";
+
+fn named(headers: &HeaderMap) -> Option<DeviceId> {
+    headers.get(DEVICE)?.to_str().ok()?.parse().ok()
 }
 
 /// The device that makes a request. 401 when it does not prove who it is, 429 when it asks too often.
@@ -96,10 +103,15 @@ impl FromRequestParts<Arc<Hub>> for Caller {
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Problem> {
         let token = bearer(&parts.headers);
         let token = token.ok_or_else(|| Problem::new(Code::Unauthorized, "a device access token is needed"))?;
-        let principal = hub.identity.authenticate(&token, clock::unix()).map_err(|denied| {
+        let recognised = hub
+            .identity
+            .recognise(&token, named(&parts.headers), clock::unix())
+            .await;
+        let principal = recognised.map_err(|denied| {
             tracing::debug!(%denied, "request refused");
             match denied {
                 Denied::Revoked => Problem::new(Code::Unauthorized, "the device is revoked"),
+                Denied::Unavailable => Problem::new(Code::Unavailable, "the device cannot be looked up now"),
                 _ => Problem::new(Code::Unauthorized, "the device access token is not valid"),
             }
         })?;

@@ -18,7 +18,7 @@ use crate::{app::Hub, config::Origin, identity};
 /// What a page may call.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT");
 /// What it may send along.
-const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
+const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, lockstep-device");
 /// What it may read beside the body.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, www-authenticate");
 /// How long a browser may remember the answer to its question, in seconds.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     app::Hub,
+    audit::By,
     clock,
     identity::Principal,
     user::{Shows, User},
@@ -103,7 +104,8 @@ pub(super) async fn offer(
         let refused = Problem::new(Code::Unauthorized, "this device is not enrolled to offer logins");
         return Err(refused.with_status(StatusCode::FORBIDDEN));
     }
-    admin::take_login(&hub, &principal.user, grant, body.0).await
+    let by = By::Device(principal.device);
+    admin::take_login(&hub, &principal.user, grant, body.0, by).await
 }
 
 /// What a machine's reply to a request means when nothing but a version will do.

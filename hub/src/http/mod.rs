@@ -1,11 +1,13 @@
 //! The endpoints: `/v1` for devices, `/admin/v1` for operators, and the little ones that need no token.
 
 mod admin;
+mod audit;
 mod auth;
 mod body;
 mod browsers;
 mod device;
 pub mod forwarded;
+mod keys;
 mod ops;
 mod poll;
 pub mod problem;
@@ -22,11 +24,12 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use lockstep_protocol::Code;
 
 pub use auth::AdminToken;
+pub(crate) use auth::bearer as bearer_of;
 pub(crate) use rates::Buckets;
 pub use rates::Rates;
 
@@ -55,6 +58,7 @@ pub fn public(hub: &Arc<Hub>) -> Router {
         .route("/v1/grants/{provider}/{account}", put(device::offer))
         .route("/v1/grants/{provider}/{account}/refresh", post(device::refresh))
         .route("/v1/grants/{provider}/{account}/token", get(device::token))
+        .route("/v1/grants/{provider}/{account}/audit", get(audit::receipt))
         .with_state(Arc::clone(hub))
         .merge(identity::routes(Arc::clone(&hub.identity), grants, is_admin))
         .fallback(unknown)
@@ -76,8 +80,14 @@ pub fn private(hub: &Arc<Hub>) -> Router {
             "/admin/v1/users/{user}/grants/{provider}/{account}/refresh",
             post(admin::refresh),
         )
+        .route("/admin/v1/audit", get(audit::head))
+        .route("/admin/v1/keys", get(keys::list))
+        .route("/admin/v1/keys/rotate", post(keys::rotate))
+        .route("/admin/v1/keys/reseal", post(keys::reseal))
+        .route("/admin/v1/keys/{id}", delete(keys::remove))
         .with_state(Arc::clone(hub))
         .merge(identity::admin_routes(Arc::clone(&hub.identity)))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(hub), audit::taken_down))
         .route_layer(middleware::from_fn_with_state(Arc::clone(hub), administrator));
     Router::new()
         .route("/metrics", get(ops::metrics))

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{body::OfUser, problem::Problem};
 use crate::{
     app::Hub,
+    audit::Event,
     clock,
     store::{Device, DeviceKind},
     user::{Inner, User},
@@ -167,6 +168,7 @@ pub(super) async fn forget(State(hub): State<Arc<Hub>>, OfUser(id): OfUser) -> R
     let Some(revoked) = hub.store.delete_user(&id, at).await? else {
         return Err(unknown());
     };
+    hub.audit.record(Event::UserDeleted { user: id.clone() });
     hub.identity.revoked_with_user(&id, &revoked, at);
     if let Some(user) = hub.users.resident(&id) {
         end(&hub, &user);

@@ -91,6 +91,18 @@ impl Identity {
 
     /// The device is in the store: takes it down, and gives it its first tokens.
     pub(super) fn enrolled(&self, device: &Device, refresh_token: Secret, by: By) -> Result<Enrolled, IdentityError> {
+        self.note_enrolled(device, by);
+        Ok(Enrolled {
+            device_id: device.id,
+            device_refresh_token: refresh_token,
+            access_token: token::mint(&self.keys, &self.settings, device, clock::unix())?,
+            expires_in: self.settings.access_ttl.as_secs(),
+            scope: token::scope_of(device),
+        })
+    }
+
+    /// Takes an enrolment down in the audit log.
+    pub(super) fn note_enrolled(&self, device: &Device, by: By) {
         self.audit().record(Event::Enrolled {
             user: device.user.clone(),
             device: device.id,
@@ -99,13 +111,6 @@ impl Identity {
             may_offer: device.may_offer,
             by,
         });
-        Ok(Enrolled {
-            device_id: device.id,
-            device_refresh_token: refresh_token,
-            access_token: token::mint(&self.keys, &self.settings, device, clock::unix())?,
-            expires_in: self.settings.access_ttl.as_secs(),
-            scope: token::scope_of(device),
-        })
     }
 
     /// Makes a slave refresh token: this device's claim on this grant of its user. Shown this once.

@@ -22,6 +22,9 @@ pub enum IdentityError {
     /// The loop of reading again after a lost race was cut.
     #[error("device {0} changes too fast to be read")]
     Busy(DeviceId),
+    /// The identity provider cannot be asked at all.
+    #[error(transparent)]
+    External(#[from] super::external::Unusable),
     /// The same, of the device codes.
     #[error("too many device codes are asked for at once")]
     Crowded,
@@ -54,6 +57,18 @@ pub enum Denied {
     /// Issued in the future.
     #[error("not valid yet")]
     NotYet,
+    /// The identity provider's token names no user, or none that can be one here.
+    #[error("names no user")]
+    NoUser,
+    /// The identity provider's token names a device of another user.
+    #[error("the device is another user's")]
+    AnothersDevice,
+    /// The user has too many devices for one more to be enrolled by being seen.
+    #[error("the user has too many devices")]
+    TooMany,
+    /// A device that was not seen before cannot be looked up now.
+    #[error("cannot be looked up now")]
+    Unavailable,
     /// The device was revoked.
     #[error("device revoked")]
     Revoked,

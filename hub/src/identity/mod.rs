@@ -2,12 +2,14 @@
 //!
 //! Start at [`Identity`]: it checks device access tokens without a look-up, exchanges device refresh tokens, enrols and
 //! revokes devices. What is around it: [`token`] (the JWT), [`device_token`] (the `lsd_` token), [`revocations`] (who
-//! must be refused although the token is good), [`codes`] (enrolment without copying secrets), [`grants`] (the seam to the grants that the drop-in endpoint serves).
+//! must be refused although the token is good), [`codes`] (enrolment without copying secrets), [`external`] (the
+//! tokens of an identity provider), [`grants`] (the seam to the grants that the drop-in endpoint serves).
 
 mod codes;
 pub mod device_token;
 mod enrol;
 mod error;
+mod external;
 pub mod grants;
 mod http;
 mod keys;
@@ -23,10 +25,13 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, Secret, UserId};
 
+pub(crate) use codes::spelled as code_as_typed;
 pub use codes::{Approval, Asks, Begun, NotBegun, NotYet, Waiting};
 pub use enrol::{Enrolled, NewDevice};
 pub use error::{Denied, IdentityError, RequestError};
+pub use external::{ExternalSettings, SignedWith, Unusable};
 pub use grants::{GrantTrouble, Grants};
+pub(crate) use http::parameters_can_be_read;
 pub use http::{AdminCheck, DEVICE_PAGE, admin_routes, routes};
 pub use principal::Principal;
 pub use rotate::{Exchanged, Refused};
@@ -34,6 +39,7 @@ pub use settings::{IdentitySettings, Issuer};
 
 use crate::{audit::Audit, store::Store, vault::Vault};
 use codes::Codes;
+use external::External;
 use keys::Keys;
 use presented::Presented;
 use revocations::Revocations;
@@ -49,6 +55,8 @@ pub struct Identity {
     keys: Keys,
     revocations: Revocations,
     codes: Codes,
+    /// The identity provider whose tokens count too.
+    external: Option<Arc<External>>,
     on_revoked: RwLock<Vec<Arc<OnRevoked>>>,
     audit: OnceLock<Audit>,
 }
@@ -68,6 +76,10 @@ impl Identity {
     ) -> Result<Arc<Self>, IdentityError> {
         let keys = Keys::load_or_make(&*store, &vault).await?;
         let codes = Codes::new(Arc::clone(&store), Arc::clone(&vault), settings.codes_per_minute);
+        let external = match settings.external.clone() {
+            Some(external) => Some(Arc::new(External::new(external, settings.clock_skew)?)),
+            None => None,
+        };
         let identity = Arc::new(Self {
             store,
             vault,
@@ -75,10 +87,14 @@ impl Identity {
             keys,
             revocations: Revocations::default(),
             codes,
+            external,
             on_revoked: RwLock::default(),
             audit: OnceLock::new(),
         });
         identity.reload_revocations().await?;
+        if let Some(external) = &identity.external {
+            external.keep_keys();
+        }
         Ok(identity)
     }
 
@@ -119,6 +135,9 @@ impl Identity {
     }
 
     fn tell_revoked(&self, user: &UserId, device: DeviceId) {
+        if let Some(external) = &self.external {
+            external.forget(device);
+        }
         let callbacks = self.on_revoked.read().unwrap_or_else(PoisonError::into_inner).clone();
         for callback in callbacks {
             callback(user.clone(), device);

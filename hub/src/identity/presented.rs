@@ -4,13 +4,13 @@ use lockstep_engine::time::Unix;
 use lockstep_protocol::{DeviceId, Secret};
 
 use super::{
-    Denied, Identity, IdentityError, device_token,
+    Denied, Identity, IdentityError, RequestError, device_token,
     enrol::SLAVE_PREFIX,
     token::{self, Claims},
 };
 use crate::{
     audit::Event,
-    store::{Device, Slave},
+    store::{Device, Hash, Slave},
     vault::Vault,
 };
 
@@ -62,7 +62,11 @@ impl Identity {
 
     /// Forgets a slave. False: there was none.
     pub(super) async fn drop_slave(&self, presented: &Secret) -> Result<bool, IdentityError> {
-        let hash = Vault::hash(presented);
+        self.drop_slave_by(Vault::hash(presented)).await
+    }
+
+    /// The same, of the one with this hash.
+    pub(super) async fn drop_slave_by(&self, hash: Hash) -> Result<bool, IdentityError> {
         let Some(slave) = self.store.slave(hash).await? else {
             return Ok(false);
         };
@@ -74,6 +78,12 @@ impl Identity {
             self.audit().record(Event::SlaveDropped { user, device, grant });
         }
         Ok(dropped)
+    }
+
+    /// A device, and its slaves.
+    pub(super) async fn look(&self, device: DeviceId) -> Result<(Device, Vec<(Hash, Slave)>), RequestError> {
+        let row = self.store.device(device).await?.ok_or(RequestError::UnknownDevice)?;
+        Ok((row, self.store.slaves(device).await?))
     }
 
     /// The claims of a good access token of a device that is not revoked.

@@ -22,4 +22,6 @@ pub struct Principal {
     pub may_offer: bool,
     /// When the token that proved it expires.
     pub expires_at: Unix,
+    /// Whether an identity provider vouches for it, and not a token of the hub's own.
+    pub is_external: bool,
 }

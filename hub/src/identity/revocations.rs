@@ -37,6 +37,12 @@ impl Revocations {
             .is_none()
     }
 
+    /// As if all tokens of the revoked had expired.
+    #[cfg(test)]
+    pub(super) fn forget_all(&self) {
+        self.forget_before(Unix(u64::MAX));
+    }
+
     /// Forgets those whose last token has expired.
     fn forget_before(&self, since: Unix) {
         self.devices

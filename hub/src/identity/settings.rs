@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use super::ExternalSettings;
 use crate::store::DeviceKind;
 
 /// The hub's name for itself in tokens and metadata (RFC 8414 section 2: `issuer`).
@@ -51,6 +52,8 @@ pub struct IdentitySettings {
     pub codes_per_minute: u32,
     /// Whether a device may approve another one of its user.
     pub devices_approve: bool,
+    /// An identity provider whose tokens count too.
+    pub external: Option<ExternalSettings>,
 }
 
 impl Default for IdentitySettings {
@@ -65,6 +68,7 @@ impl Default for IdentitySettings {
             code_interval: Duration::from_secs(5),
             codes_per_minute: 30,
             devices_approve: true,
+            external: None,
         }
     }
 }

@@ -20,9 +20,9 @@ const LONGEST: usize = 4096;
 /// Every device may hold a session.
 const SYNC: &str = "sync";
 /// May redeem.
-const REDEEM: &str = "redeem";
+pub(super) const REDEEM: &str = "redeem";
 /// May offer a fresh login.
-const OFFER: &str = "offer";
+pub(super) const OFFER: &str = "offer";
 
 /// The claims (RFC 9068 section 2.2), and two of our own so that no look-up is needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,7 @@ pub(super) fn check(keys: &Keys, settings: &IdentitySettings, token: &Secret, no
         user: claims.sub,
         device: claims.client_id,
         kind: claims.kind,
+        is_external: false,
     })
 }
 

@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use lockstep_engine::{grant::ProviderReply, policy::Policy};
 use lockstep_protocol::Secret;
 use reqwest::Client;
+use url::Url;
 
 use crate::{
     clock,
@@ -50,6 +51,17 @@ pub enum ProviderError {
         /// Why.
         why: String,
     },
+}
+
+/// A request of a login to one of the provider's endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'a> {
+    /// Which.
+    pub endpoint: &'a Url,
+    /// What to say, besides who the client is.
+    pub fields: &'a [(&'a str, &'a str)],
+    /// How long to wait for the answer.
+    pub deadline: Duration,
 }
 
 /// An authorization server and how to talk to it.
@@ -123,6 +135,29 @@ impl Provider {
             Ok(Ok(answer)) => answer,
             Ok(Err(why)) => unanswered(&seal, why),
             Err(_) => unanswered(&seal, "no answer within the deadline".into()),
+        }
+    }
+
+    /// Asks one of the provider's endpoints something else than a redeem: a step of a login. Answers with status and body.
+    ///
+    /// # Errors
+    /// Why there is no whole answer; never a secret.
+    pub async fn ask(&self, exchange: Exchange<'_>) -> Result<(u16, Secret), String> {
+        let (body, content_type) = self.credentials.body(&self.settings, exchange.fields.to_vec());
+        let mut request = self
+            .client
+            .post(exchange.endpoint.clone())
+            .header("content-type", content_type)
+            .header("accept", "application/json")
+            .header("accept-encoding", "identity")
+            .body(body.as_str().to_owned());
+        if let Some(authorization) = self.credentials.authorization() {
+            request = request.header("authorization", authorization);
+        }
+        match tokio::time::timeout(exchange.deadline, reply::receive(request)).await {
+            Ok(Ok(ProviderReply::Answered { status, body, .. })) => Ok((status, body)),
+            Ok(Ok(ProviderReply::NotSent(why) | ProviderReply::Lost(why)) | Err(why)) => Err(why),
+            Err(_) => Err("no answer in time".into()),
         }
     }
 

@@ -56,14 +56,21 @@ impl Credentials {
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose()),
         ];
+        fields.extend(scope.map(|scope| ("scope", scope)));
+        self.body(settings, fields)
+    }
+
+    /// Body and content type of a request, once the client's own fields are added.
+    pub(super) fn body<'a>(
+        &'a self,
+        settings: &'a ProviderSettings,
+        mut fields: Vec<(&'a str, &'a str)>,
+    ) -> (Zeroizing<String>, &'static str) {
         if self.auth != ClientAuth::Basic {
             fields.push(("client_id", &settings.client_id));
         }
         if let (ClientAuth::Post, Some(secret)) = (self.auth, &self.secret) {
             fields.push(("client_secret", secret.expose()));
-        }
-        if let Some(scope) = scope {
-            fields.push(("scope", scope));
         }
         match settings.request_format {
             RequestFormat::Form => (form(&fields), "application/x-www-form-urlencoded"),

@@ -95,7 +95,7 @@ mod what_is_sent {
         assert!(!head.contains("authorization"), "{head}");
         assert_eq!(
             body,
-            "grant_type=refresh_token&refresh_token=rt+%26%2B%2F%3D%C3%A9&client_id=the+app&scope=a+b"
+            "grant_type=refresh_token&refresh_token=rt+%26%2B%2F%3D%C3%A9&scope=a+b&client_id=the+app"
         );
     }
 

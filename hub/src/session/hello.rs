@@ -41,7 +41,7 @@ pub async fn greet(hub: &Arc<Hub>, socket: &mut Socket) -> Result<Live, Ended> {
     let hello = tokio::time::timeout(HELLO_WITHIN, hear(socket))
         .await
         .map_err(|_| Ended::Close(Close::Timeout))??;
-    let principal = check(hub, &hello).map_err(Ended::Close)?;
+    let principal = check(hub, &hello).await.map_err(Ended::Close)?;
     let user = tokio::time::timeout(LOAD_WITHIN, hub.user(&principal.user))
         .await
         .ok()
@@ -90,19 +90,22 @@ async fn hear(socket: &mut Socket) -> Result<Box<Hello>, Ended> {
     }
 }
 
-fn check(hub: &Hub, hello: &Hello) -> Result<Principal, Close> {
-    let principal = hub
+async fn check(hub: &Hub, hello: &Hello) -> Result<Principal, Close> {
+    let recognised = hub
         .identity
-        .authenticate(&hello.token, clock::unix())
-        .map_err(|denied| {
-            tracing::info!(device = %hello.device.id, %denied, "hello refused");
-            metrics::refused("token");
-            match denied {
-                Denied::Revoked => Close::Revoked,
-                _ => Close::NotAuthenticated,
-            }
-        })?;
-    if principal.device != hello.device.id {
+        .recognise(&hello.token, Some(hello.device.id), clock::unix())
+        .await;
+    let principal = recognised.map_err(|denied| {
+        tracing::info!(device = %hello.device.id, %denied, "hello refused");
+        metrics::refused("token");
+        match denied {
+            Denied::Revoked => Close::Revoked,
+            Denied::Unavailable => Close::Internal,
+            _ => Close::NotAuthenticated,
+        }
+    })?;
+    // What an identity provider says of the device goes before what the device says.
+    if principal.device != hello.device.id && !principal.is_external {
         tracing::info!(device = %hello.device.id, "hello refused: the token is another device's");
         return Err(Close::NotAuthenticated);
     }

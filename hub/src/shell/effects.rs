@@ -15,6 +15,7 @@ use lockstep_protocol::{DeviceId, GrantName, LeaseId, Version};
 use super::OsEntropy;
 use crate::{
     app::Hub,
+    audit::{By, Event, HexHash},
     clock, spool,
     store::{ClaimRow, Claimed, CommitRow, Committed, SettleRow, StoredGrant},
     telemetry,
@@ -98,10 +99,7 @@ impl Scene {
                 return None;
             }
             Command::Settle { .. } => self.settle(command).await?,
-            Command::Delete => {
-                let deleted = self.hub.store.delete_grant(&self.user.id, &self.grant).await;
-                Input::Deleted(deleted.map_err(Trouble::from).and_then(|row| self.open(row)))
-            }
+            Command::Delete => Input::Deleted(self.delete().await),
             // Carried out under the lock.
             _ => return None,
         })
@@ -116,7 +114,28 @@ impl Scene {
 
     async fn hand_out(&self, lease: LeaseId, device: DeviceId) -> Result<bool, Trouble> {
         let (user, grant) = (&self.user.id, &self.grant);
-        Ok(self.hub.store.hand_out(user, grant, lease, device).await?)
+        let held = self.hub.store.hand_out(user, grant, lease, device).await?;
+        if held {
+            self.hub.audit.record(Event::HandedOut {
+                user: user.clone(),
+                grant: grant.clone(),
+                lease,
+                device,
+            });
+        }
+        Ok(held)
+    }
+
+    async fn delete(&self) -> Result<Option<Box<GrantRecord>>, Trouble> {
+        let (user, grant) = (&self.user.id, &self.grant);
+        let row = self.hub.store.delete_grant(user, grant).await?;
+        if row.is_some() {
+            self.hub.audit.record(Event::GrantDeleted {
+                user: user.clone(),
+                grant: grant.clone(),
+            });
+        }
+        self.open(row)
     }
 
     async fn unspool(&self, lease: LeaseId) {
@@ -250,10 +269,21 @@ impl Scene {
             unless_retired: request.unless_retired.as_ref().map(Vault::hash),
             rejected_in_a_row: request.rejected_in_a_row,
         };
+        let committed = Event::Commit {
+            user: self.user.id.clone(),
+            grant: self.grant.clone(),
+            version,
+            cause: request.cause,
+            by: request.lease.map(|_| self.redeemer()),
+            access_token: request.tokens.access_token.as_ref().map(HexHash::plain),
+        };
         let started = clock::mono();
         let answer = self.hub.store.commit(row).await;
         telemetry::metrics::commit_took(clock::mono().since(started));
         self.hub.writes.note(&answer);
+        if matches!(answer, Ok(Committed::Done(_))) {
+            self.hub.audit.record(committed);
+        }
         match answer {
             Ok(Committed::Done(row)) => self.opened(*row).map_or_else(CommitAnswer::Trouble, CommitAnswer::Done),
             Ok(Committed::Superseded(row)) => match self.open(row.map(|row| *row)) {
@@ -283,6 +313,14 @@ impl Scene {
             refresh_expires_at: request.tokens.refresh_expires_at,
         };
         preload::wake_at(&hours, life, settings.lead, settings.preload_spread, &mut OsEntropy)
+    }
+
+    /// Who redeems now, as far as the claim tells.
+    fn redeemer(&self) -> By {
+        let mut inner = self.user.lock();
+        let record = self.hub.slot(&mut inner, &self.grant).machine.record();
+        let handed_to = record.and_then(|record| record.claim.as_ref()?.handed_to);
+        handed_to.map_or(By::Hub, By::Device)
     }
 
     async fn keep_alternate(

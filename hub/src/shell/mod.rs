@@ -18,7 +18,7 @@ use lockstep_engine::{
     time::{Mono, Now},
 };
 use lockstep_protocol::{
-    Cursor, GrantName, HubFrame, SessionId, encode,
+    Cursor, GrantName, HubFrame, LeaseId, SessionId, Version, encode,
     frame::{Health, Status},
 };
 
@@ -26,6 +26,7 @@ pub use timers::Timers;
 
 use crate::{
     app::Hub,
+    audit::{By, Event},
     clock,
     cluster::Fact,
     telemetry,
@@ -53,7 +54,16 @@ struct After {
     direct: Vec<(SessionId, HubFrame)>,
     effects: Vec<Command>,
     notes: Vec<Note>,
+    redeems: Vec<Redeemed>,
     arm: Option<Mono>,
+}
+
+/// A redeem that came to an end, for the audit log.
+struct Redeemed {
+    version: Version,
+    lease: LeaseId,
+    by: By,
+    outcome: &'static str,
 }
 
 impl Hub {
@@ -64,6 +74,16 @@ impl Hub {
         self.decide(&mut user.lock(), grant, input, now, &mut after);
         for note in &after.notes {
             telemetry::note(&user.id, grant, note);
+        }
+        for redeemed in after.redeems {
+            self.audit.record(Event::Redeem {
+                user: user.id.clone(),
+                grant: grant.clone(),
+                version: redeemed.version,
+                lease: redeemed.lease,
+                by: redeemed.by,
+                outcome: redeemed.outcome.to_owned(),
+            });
         }
         if after.moved {
             user.fan_out(now.mono);
@@ -165,13 +185,31 @@ impl Hub {
                 let others = self.bus.others_live();
                 inputs.push_back(Input::Candidates { here, others });
             }
-            Command::Note(note) => after.notes.push(note),
+            Command::Note(note) => {
+                after.redeems.extend(self.take_down(inner, grant, &note));
+                after.notes.push(note);
+            }
             Command::Wanted => after.wanted = true,
             Command::Elect { .. } | Command::Hand { .. } | Command::Extended { .. } | Command::Refuse { .. } => {
                 after.direct.extend(self.direct(grant, command));
             }
             waits => after.effects.push(waits),
         }
+    }
+
+    /// What is worth a record in the audit log.
+    fn take_down(&self, inner: &mut Inner, grant: &GrantName, note: &Note) -> Option<Redeemed> {
+        let Note::Redeemed { lease, outcome, .. } = note else {
+            return None;
+        };
+        let record = self.slot(inner, grant).machine.record()?;
+        let handed_to = record.claim.as_ref().and_then(|claim| claim.handed_to);
+        Some(Redeemed {
+            version: record.version,
+            lease: *lease,
+            by: handed_to.map_or(By::Hub, By::Device),
+            outcome,
+        })
     }
 
     fn passing_word(&self, inner: &Inner, grant: &GrantName, passing: &Passing) -> Option<Bytes> {

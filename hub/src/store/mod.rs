@@ -80,6 +80,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes the shared value `name` if its present value is `over` (none: absent), and returns the value that stands.
     async fn share(&self, name: &str, value: Sealed, over: Option<Sealed>) -> Answer<Sealed>;
 
+    /// The names of all shared values. For re-sealing.
+    async fn shared_names(&self) -> Answer<Vec<String>>;
+
     // Grants.
 
     /// All of a user: seq and grants, tombstones included. None: never heard of.

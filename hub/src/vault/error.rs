@@ -39,6 +39,12 @@ pub enum VaultError {
     /// There is no key in it.
     #[error("{0}: holds no key")]
     Empty(String),
+    /// Keys that did not come from a file cannot be changed here.
+    #[error("the keys are not in a file of the hub's own: change them where they come from, then reseal")]
+    NotAFile,
+    /// The key seals new records.
+    #[error("key {0} is the one that seals: rotate first")]
+    InUse(KeyId),
     /// A record is sealed with a key that is not here.
     #[error("sealed with key {wanted}, which is not among the keys here ({})", KeyId::list(.have))]
     NoKey {

@@ -21,7 +21,7 @@ pub(super) const ENVIRONMENT: &str = "LOCKSTEP_KEY";
 const LENGTH: usize = 32;
 
 /// Which key: a fingerprint of it, so that no two places can mean different keys by one id. Eight hex digits as text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub u32);
 
 impl KeyId {
@@ -42,6 +42,16 @@ impl KeyId {
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)
+    }
+}
+
+impl std::str::FromStr for KeyId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = digits.then(|| u32::from_str_radix(text, 16).ok()).flatten();
+        id.map(Self).ok_or(())
     }
 }
 
@@ -89,22 +99,40 @@ impl Keys {
         Self::parse(&text, &path.display().to_string())
     }
 
-    /// The file is complete when it appears: a key that sealed something must never be half a key.
     fn make(path: &Path) -> std::io::Result<Self> {
         let keys = Self::fresh();
-        let (id, key) = &keys.0[0];
-        let text = Zeroizing::new(format!("{id} {}\n", *Zeroizing::new(STANDARD.encode(**key))));
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let new = path.with_extension("new");
-        let _ = std::fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)?;
-        File::open(parent)?.sync_all()?;
+        let text: Zeroizing<String> = Zeroizing::new(keys.0.iter().map(|(id, key)| line(*id, key)).collect());
+        replace(path, &text)?;
+        Ok(keys)
+    }
+
+    /// Puts a fresh key at the top of a key file.
+    pub(super) fn add(path: &Path) -> Result<(KeyId, Self), VaultError> {
+        let key = fresh_key();
+        let id = KeyId::of(&key);
+        let first = Zeroizing::new(line(id, &key));
+        let keys = Self::edit(path, |text| Zeroizing::new(format!("{}{}", *first, text)))?;
+        Ok((id, keys))
+    }
+
+    /// Takes a key out of a key file.
+    pub(super) fn remove(path: &Path, id: KeyId) -> Result<Self, VaultError> {
+        let others = |line: &&str| parse_line(line.trim()).map_or(true, |(other, _)| other != id);
+        Self::edit(path, |text| {
+            Zeroizing::new(text.split_inclusive('\n').filter(others).collect::<String>())
+        })
+    }
+
+    /// Writes a key file anew, unless that would make it unusable. Comments stay.
+    fn edit(path: &Path, change: impl FnOnce(&str) -> Zeroizing<String>) -> Result<Self, VaultError> {
+        let fail = |error| VaultError::File {
+            path: path.to_owned(),
+            error,
+        };
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(fail)?);
+        let text = change(&text);
+        let keys = Self::parse(&text, &path.display().to_string())?;
+        replace(path, &text).map_err(fail)?;
         Ok(keys)
     }
 
@@ -140,6 +168,25 @@ impl IntoIterator for Keys {
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
+}
+
+fn line(id: KeyId, key: &Key) -> String {
+    format!("{id} {}\n", *Zeroizing::new(STANDARD.encode(**key)))
+}
+
+/// The file is complete when it appears: a key that sealed something must never be half a key.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let new = path.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(parent)?.sync_all()
 }
 
 fn parse_line(line: &str) -> Result<(KeyId, Key), &'static str> {

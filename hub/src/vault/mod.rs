@@ -7,7 +7,10 @@
 mod error;
 mod key;
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use aws_lc_rs::digest;
 use chacha20poly1305::{
@@ -26,10 +29,21 @@ use crate::store::{Hash, Sealed, StoredGrant};
 
 const NONCE: usize = 24;
 
+fn ciphers(keys: Keys) -> Ciphers {
+    keys.into_iter()
+        .map(|(id, key)| (id, XChaCha20Poly1305::new((&*key).into())))
+        .collect()
+}
+
 /// The sealing keys. The newest seals; each opens what it sealed.
 pub struct Vault {
-    keys: Vec<(KeyId, XChaCha20Poly1305)>,
+    keys: RwLock<Arc<Ciphers>>,
+    /// The file that they came from, if it was a file.
+    file: Option<PathBuf>,
 }
+
+/// Never empty, newest first.
+type Ciphers = Vec<(KeyId, XChaCha20Poly1305)>;
 
 impl Vault {
     /// Reads the keys: from the environment variable `LOCKSTEP_KEY` if it is set, else from `key_file`.
@@ -38,28 +52,101 @@ impl Vault {
     /// [`VaultError`] when the file is absent (unless `may_make`: then it is made, mode 0600, with a fresh key), when
     /// others than its owner may use it, or when a line of it is no key.
     pub fn open(key_file: &Path, may_make: bool) -> Result<Self, VaultError> {
-        let keys = match std::env::var(key::ENVIRONMENT) {
-            Ok(text) => Keys::parse(&Zeroizing::new(text), key::ENVIRONMENT)?,
-            Err(_) => Keys::read(key_file, may_make)?,
+        let (keys, file) = match std::env::var(key::ENVIRONMENT) {
+            Ok(text) => (Keys::parse(&Zeroizing::new(text), key::ENVIRONMENT)?, None),
+            Err(_) => (Keys::read(key_file, may_make)?, Some(key_file.to_owned())),
         };
-        Ok(Self::with(keys))
+        Ok(Self::with(keys, file))
     }
 
     /// A vault with a key of its own that dies with it: for tests and for a hub in memory.
     pub fn ephemeral() -> Self {
-        Self::with(Keys::fresh())
+        Self::with(Keys::fresh(), None)
     }
 
-    fn with(keys: Keys) -> Self {
-        let keys = keys
-            .into_iter()
-            .map(|(id, key)| (id, XChaCha20Poly1305::new((&*key).into())));
-        Self { keys: keys.collect() }
+    fn with(keys: Keys, file: Option<PathBuf>) -> Self {
+        Self {
+            keys: RwLock::new(Arc::new(ciphers(keys))),
+            file,
+        }
+    }
+
+    fn keys(&self) -> Arc<Ciphers> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, keys: Keys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ciphers(keys));
     }
 
     /// The ids of the keys, newest first. Never empty.
     pub fn key_ids(&self) -> Vec<KeyId> {
-        self.keys.iter().map(|(id, _)| *id).collect()
+        self.keys().iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Adds a fresh key, in the file first: from now on it seals.
+    ///
+    /// # Errors
+    /// [`VaultError::NotAFile`] when the keys came from elsewhere; [`VaultError`] when the file cannot be read or written.
+    pub fn add_key(&self) -> Result<KeyId, VaultError> {
+        let file = self.file.as_deref().ok_or(VaultError::NotAFile)?;
+        let (id, keys) = Keys::add(file)?;
+        self.take(keys);
+        Ok(id)
+    }
+
+    /// Removes a key, from the file first: what is sealed with it opens no more.
+    ///
+    /// # Errors
+    /// [`VaultError::InUse`] for the newest; else as [`Self::add_key`].
+    pub fn remove_key(&self, id: KeyId) -> Result<(), VaultError> {
+        let file = self.file.as_deref().ok_or(VaultError::NotAFile)?;
+        if self.key_ids().first() == Some(&id) {
+            return Err(VaultError::InUse(id));
+        }
+        self.take(Keys::remove(file, id)?);
+        Ok(())
+    }
+
+    /// A record whose token sets are sealed with the newest key; none if they are.
+    ///
+    /// # Errors
+    /// [`VaultError::NoKey`] or [`VaultError::Broken`].
+    pub fn reseal_record(
+        &self,
+        user: &UserId,
+        grant: &GrantName,
+        stored: &StoredGrant,
+    ) -> Result<Option<StoredGrant>, VaultError> {
+        let again = |kind, sealed: &Option<Sealed>| match sealed {
+            Some(sealed) => self.reseal_as(&About::tokens(kind, user, grant, stored.version), sealed),
+            None => Ok(None),
+        };
+        let (tokens, alternate) = (again("tokens", &stored.tokens)?, again("alternate", &stored.alternate)?);
+        if tokens.is_none() && alternate.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(StoredGrant {
+            tokens: tokens.or_else(|| stored.tokens.clone()),
+            alternate: alternate.or_else(|| stored.alternate.clone()),
+            ..stored.clone()
+        }))
+    }
+
+    /// What [`Self::seal`] sealed in this context, sealed with the newest key; none if it is.
+    ///
+    /// # Errors
+    /// [`VaultError::NoKey`] or [`VaultError::Broken`].
+    pub fn reseal(&self, context: &str, sealed: &Sealed) -> Result<Option<Sealed>, VaultError> {
+        self.reseal_as(&About::other(context), sealed)
+    }
+
+    fn reseal_as(&self, about: &About, sealed: &Sealed) -> Result<Option<Sealed>, VaultError> {
+        if self.key_ids().first() == Some(&KeyId(sealed.key)) {
+            return Ok(None);
+        }
+        let plain = self.open_as(about, sealed)?;
+        Ok(Some(self.seal_as(about, &plain)))
     }
 
     /// SHA-256 of a token, in a domain of its own: enough to recognise it, useless to present.
@@ -176,7 +263,8 @@ impl Vault {
         reason = "only plaintexts of 256 GiB and more are refused by this cipher"
     )]
     fn seal_as(&self, about: &About, plain: &[u8]) -> Sealed {
-        let (id, cipher) = &self.keys[0];
+        let keys = self.keys();
+        let (id, cipher) = &keys[0];
         let nonce = XChaCha20Poly1305::generate_nonce(&mut OsRng);
         let payload = Payload {
             msg: plain,
@@ -191,10 +279,11 @@ impl Vault {
 
     fn open_as(&self, about: &About, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let id = KeyId(sealed.key);
-        let Some((_, cipher)) = self.keys.iter().find(|(own, _)| *own == id) else {
+        let keys = self.keys();
+        let Some((_, cipher)) = keys.iter().find(|(own, _)| *own == id) else {
             return Err(VaultError::NoKey {
                 wanted: id,
-                have: self.key_ids(),
+                have: keys.iter().map(|(id, _)| *id).collect(),
             });
         };
         let (nonce, text) = sealed.bytes.split_at_checked(NONCE).ok_or(VaultError::Broken(id))?;

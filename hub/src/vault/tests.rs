@@ -160,3 +160,33 @@ fn hashes_tell_tokens_apart_and_are_no_plain_sha256() {
     assert_ne!(hash, Vault::hash(&Secret::new("b")));
     assert_ne!(hash.0, digest::digest(&digest::SHA256, b"a").as_ref());
 }
+
+#[test]
+fn keys_are_added_and_removed_in_the_file_first_and_comments_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    let vault = Vault::open(&file, true).unwrap();
+    let old = vault.key_ids()[0];
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("# ours\n{text}")).unwrap();
+    let before = vault.seal("x", b"plain");
+
+    let new = vault.add_key().unwrap();
+    assert_eq!(vault.key_ids(), [new, old]);
+    assert_eq!(Vault::open(&file, false).unwrap().key_ids(), [new, old]);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(&*vault.open_sealed("x", &before).unwrap(), b"plain");
+    let after = vault.reseal("x", &before).unwrap().unwrap();
+    assert_eq!(after.key, new.0);
+    assert!(vault.reseal("x", &after).unwrap().is_none(), "sealed with the newest");
+
+    assert!(matches!(vault.remove_key(new), Err(VaultError::InUse(_))));
+    vault.remove_key(old).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("# ours") && !text.contains(&old.to_string()), "{text}");
+    let told = vault.open_sealed("x", &before).unwrap_err().to_string();
+    assert!(told.contains(&old.to_string()), "{told}");
+    assert_eq!(&*vault.open_sealed("x", &after).unwrap(), b"plain");
+    assert!(matches!(Vault::ephemeral().add_key(), Err(VaultError::NotAFile)));
+}

@@ -162,7 +162,7 @@ impl Waiting {
 }
 
 /// A code as people typed it, as it is shown; none if it cannot be one.
-pub(super) fn spelled(text: &str) -> Option<String> {
+pub(crate) fn spelled(text: &str) -> Option<String> {
     code::typed(text).map(|code| code::shown(&code))
 }
 

@@ -9,7 +9,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use lockstep_protocol::{Code, DeviceId, GrantName, Secret, UserId};
+use lockstep_engine::time::Unix;
+use lockstep_protocol::{Code, DeviceId, GrantName, Secret, UnixSeconds, UserId};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::answer::no_store;
@@ -17,6 +18,7 @@ use crate::{
     audit::{By, RevokedWhy},
     http::problem::Problem,
     identity::{Identity, IdentityError, NewDevice, RequestError},
+    store::{DeviceKind, Hash},
 };
 
 /// `POST /admin/v1/users/{user}/devices`
@@ -29,6 +31,80 @@ pub(super) async fn enrol(
     let new: NewDevice = read_body(body)?;
     let enrolled = identity.enrol(&user, new, By::Admin).await.map_err(refuse)?;
     Ok(no_store((StatusCode::CREATED, Json(enrolled))))
+}
+
+/// A device, as the store has it, and its slaves.
+#[derive(Serialize)]
+struct DeviceView {
+    device_id: DeviceId,
+    user: UserId,
+    kind: DeviceKind,
+    name: String,
+    redeemer: bool,
+    may_offer: bool,
+    priority: Option<u8>,
+    enrolled_at: UnixSeconds,
+    revoked_at: Option<UnixSeconds>,
+    last_seen: Option<UnixSeconds>,
+    slaves: Vec<SlaveView>,
+}
+
+/// A slave; never its token.
+#[derive(Serialize)]
+struct SlaveView {
+    id: String,
+    grant: GrantName,
+    made_at: UnixSeconds,
+}
+
+/// `GET /admin/v1/devices/{device_id}`
+pub(super) async fn show(
+    State(identity): State<Arc<Identity>>,
+    Path(device): Path<String>,
+) -> Result<Response, Problem> {
+    let (device, slaves) = identity.look(device_id(&device)?).await.map_err(refuse)?;
+    let slaves = slaves.into_iter().map(|(hash, slave)| SlaveView {
+        id: slave_id(hash),
+        grant: slave.grant,
+        made_at: slave.made_at.seconds(),
+    });
+    Ok(Json(DeviceView {
+        slaves: slaves.collect(),
+        device_id: device.id,
+        user: device.user,
+        kind: device.kind,
+        name: device.name,
+        redeemer: device.redeemer,
+        may_offer: device.may_offer,
+        priority: device.priority,
+        enrolled_at: device.enrolled_at.seconds(),
+        revoked_at: device.revoked_at.map(Unix::seconds),
+        last_seen: device.last_seen.map(Unix::seconds),
+    })
+    .into_response())
+}
+
+/// `DELETE /admin/v1/devices/{device_id}/slaves/{slave}`
+pub(super) async fn drop_slave(
+    State(identity): State<Arc<Identity>>,
+    Path((device, slave)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let (_, slaves) = identity.look(device_id(&device)?).await.map_err(refuse)?;
+    let hash = slaves
+        .into_iter()
+        .map(|(hash, _)| hash)
+        .find(|hash| slave_id(*hash) == slave);
+    let hash = hash.ok_or_else(|| Problem::new(Code::UnknownGrant, "no such slave of this device"))?;
+    identity
+        .drop_slave_by(hash)
+        .await
+        .map_err(|error| refuse(error.into()))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How an operator names a slave: the beginning of its hash, which tells nothing of its token.
+fn slave_id(hash: Hash) -> String {
+    hash.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `DELETE /admin/v1/devices/{device_id}`

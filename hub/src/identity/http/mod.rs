@@ -22,6 +22,7 @@ use axum::{
 use lockstep_protocol::Secret;
 
 pub use page::PATH as DEVICE_PAGE;
+pub(crate) use params::can_be_read as parameters_can_be_read;
 
 use super::{Grants, Identity};
 
@@ -58,12 +59,16 @@ pub fn routes(identity: Arc<Identity>, grants: Arc<dyn Grants>, is_admin: AdminC
         })
 }
 
-/// `POST /admin/v1/users/{user}/devices`, `DELETE /admin/v1/devices/{device_id}`,
-/// `POST /admin/v1/devices/{device_id}/grants/{provider}/{account}` and `/admin/v1/device-codes/{code}`. Whoever mounts them checks the admin token first.
+/// `POST /admin/v1/users/{user}/devices`, `/admin/v1/devices/{device_id}` and what is below it, and
+/// `/admin/v1/device-codes/{code}`. Whoever mounts them checks the admin token first.
 pub fn admin_routes(identity: Arc<Identity>) -> Router {
     Router::new()
         .route("/admin/v1/users/{user}/devices", post(admin::enrol))
-        .route("/admin/v1/devices/{device_id}", delete(admin::revoke))
+        .route("/admin/v1/devices/{device_id}", get(admin::show).delete(admin::revoke))
+        .route(
+            "/admin/v1/devices/{device_id}/slaves/{slave}",
+            delete(admin::drop_slave),
+        )
         .route(
             "/admin/v1/devices/{device_id}/grants/{provider}/{account}",
             post(admin::make_slave),

@@ -17,7 +17,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use lockstep_engine::time::Unix;
-use lockstep_protocol::{DeviceId, Secret, UserId};
+use lockstep_protocol::{Secret, UserId};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -58,7 +58,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 struct Ticket {
     user_code: String,
     user: UserId,
-    device: DeviceId,
+    by: By,
     until: Unix,
 }
 
@@ -108,12 +108,12 @@ async fn question(door: &Door, address: Option<IpAddr>, params: &Params) -> Resp
     let typed = params.text("user_code").unwrap_or_default();
     let now = clock::unix();
     let token = params.get("token").cloned().unwrap_or_else(|| Secret::new(""));
-    let approver = identity.authenticate(&token, now).ok();
+    let approver = identity.vouched(&token, now).await.ok();
     let waiting = match identity.waiting(typed).await {
         Ok(waiting) => waiting,
         Err(error) => return trouble(&error),
     };
-    let (Some(approver), Some(waiting)) = (approver, waiting) else {
+    let (Some((user, by)), Some(waiting)) = (approver, waiting) else {
         identity.guessed_wrong(address);
         let code = codes::spelled(typed).unwrap_or_default();
         let words = "The code or the token is not valid, or no longer. Check both and try again.";
@@ -123,18 +123,19 @@ async fn question(door: &Door, address: Option<IpAddr>, params: &Params) -> Resp
         identity,
         &Ticket {
             user_code: waiting.user_code.clone(),
-            user: approver.user.clone(),
-            device: approver.device,
+            user: user.clone(),
+            by,
             until: now + TICKET_GOOD,
         },
     );
-    page(StatusCode::OK, &ask(&waiting, &approver.user, &ticket))
+    page(StatusCode::OK, &ask(&waiting, &user, &ticket))
 }
 
 async fn answer(door: &Door, ticket: &Secret, action: Option<&str>) -> Response {
     let identity = &door.identity;
     let ticket = open(identity, ticket).filter(|ticket| ticket.until > clock::unix());
-    let Some(ticket) = ticket.filter(|ticket| !identity.is_revoked(ticket.device)) else {
+    let is_gone = |by: By| matches!(by, By::Device(device) if identity.is_revoked(device));
+    let Some(ticket) = ticket.filter(|ticket| !is_gone(ticket.by)) else {
         return form(door, StatusCode::BAD_REQUEST, "", "That took too long. Start again.");
     };
     let said = match action {
@@ -145,7 +146,7 @@ async fn answer(door: &Door, ticket: &Secret, action: Option<&str>) -> Response 
                 redeemer: false,
                 may_offer: false,
                 priority: None,
-                by: By::Device(ticket.device),
+                by: ticket.by,
             };
             let approved = identity.approve(&ticket.user_code, approval).await;
             approved.map(|waiting| waiting.map(|waiting| ("yes", format!("{} is approved.", waiting.name))))
@@ -230,11 +231,16 @@ fn form(door: &Door, status: StatusCode, code: &str, complaint: &str) -> Respons
     if !door.identity.settings.devices_approve {
         return page(status, &format!("{complaint}<p>{operator}</p>"));
     }
+    let or_provider = if door.identity.external.is_some() {
+        ", or one of your identity provider"
+    } else {
+        ""
+    };
     page(
         status,
         &format!(
             "{complaint}<p>A device asks to share your logins. Type the code that it shows, and paste an access token of a \
-             device of yours that is enrolled already.</p>\
+             device of yours that is enrolled already{or_provider}.</p>\
              <form method=\"post\" action=\"{PATH}\" autocomplete=\"off\">\
              <label>Code <input name=\"user_code\" value=\"{}\" maxlength=\"20\" required autocapitalize=\"characters\" \
              spellcheck=\"false\"></label>\

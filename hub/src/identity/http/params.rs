@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
 };
 use lockstep_protocol::Secret;
 use serde_json::Value;
@@ -115,6 +115,12 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     }
 }
 
+/// Whether a body of this media type can be read. Whatever it is, reading it does not panic.
+pub(crate) fn can_be_read(media: &'static str, body: &[u8]) -> bool {
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media))]);
+    Params::read(&headers, body).is_ok()
+}
+
 fn too_large(rejection: &BytesRejection) -> OAuthError {
     let status = rejection.status();
     let words = match status {
@@ -131,7 +137,7 @@ mod tests {
     use super::*;
 
     fn headers(media: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_TYPE, axum::http::HeaderValue::from_static(media))])
+        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media))])
     }
 
     #[test]

@@ -79,6 +79,7 @@ fn a_minted_token_says_who_its_holder_is() {
             redeemer: true,
             may_offer: false,
             expires_at: NOW + Duration::from_secs(900),
+            is_external: false,
         }
     );
 }

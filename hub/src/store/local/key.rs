@@ -88,6 +88,18 @@ impl Key {
         Self::new(Table::Shared, &[name.as_bytes()])
     }
 
+    /// The beginning of every shared value's key.
+    pub(super) fn all_shared() -> Self {
+        Self::new(Table::Shared, &[])
+    }
+
+    /// The name of a shared value's key.
+    pub(super) fn parse_shared(bytes: &[u8]) -> Answer<String> {
+        let name = bytes.get(1..).and_then(|name| std::str::from_utf8(name).ok());
+        name.map(str::to_owned)
+            .ok_or_else(|| corrupt(bytes, "not a key of this table"))
+    }
+
     /// The user's own row; also the beginning of all of its grants' keys.
     pub(super) fn user(user: &UserId) -> Self {
         Self::new(Table::User, &[user.as_str().as_bytes(), &[0]])

@@ -86,6 +86,10 @@ impl<B: Backend> Store for Local<B> {
             .await
     }
 
+    async fn shared_names(&self) -> Answer<Vec<String>> {
+        self.0.read(|rows| rows.keys(&Key::all_shared(), Key::parse_shared))
+    }
+
     async fn user(&self, user: &UserId) -> Answer<Option<UserState>> {
         self.0.read(|rows| read::user(rows, user))
     }

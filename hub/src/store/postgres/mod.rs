@@ -68,6 +68,10 @@ impl Store for Postgres {
         self.write_shared(name, value, over).await
     }
 
+    async fn shared_names(&self) -> Answer<Vec<String>> {
+        self.read_shared_names().await
+    }
+
     async fn user(&self, user: &UserId) -> Answer<Option<UserState>> {
         self.read_user(user).await
     }

@@ -28,6 +28,8 @@ const START: &str = "INSERT INTO lockstep.nodes (name, incarnation) VALUES ($1, 
 
 const SHARED: &str = "SELECT key_id, sealed FROM lockstep.shared WHERE name = $1";
 
+const SHARED_NAMES: &str = "SELECT name FROM lockstep.shared ORDER BY name";
+
 const SHARE: &str = "INSERT INTO lockstep.shared (name, key_id, sealed) VALUES ($1, $2, $3) \
                      ON CONFLICT (name) DO UPDATE SET key_id = excluded.key_id, sealed = excluded.sealed \
                      WHERE shared.key_id = $4 AND shared.sealed = $5 RETURNING key_id, sealed";
@@ -83,6 +85,11 @@ impl Postgres {
         let row = self.read(sqlx::query(SHARED).bind(name)).await?;
         row.as_ref()
             .map_or(Ok(None), |row| Cells(row).sealed("key_id", "sealed"))
+    }
+
+    pub(super) async fn read_shared_names(&self) -> Answer<Vec<String>> {
+        let rows = self.read_all(sqlx::query(SHARED_NAMES)).await?;
+        rows.iter().map(|row| Cells(row).get("name")).collect()
     }
 
     pub(super) async fn write_shared(&self, name: &str, value: Sealed, over: Option<Sealed>) -> Answer<Sealed> {

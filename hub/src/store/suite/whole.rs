@@ -79,6 +79,10 @@ pub(in super::super) async fn a_shared_value_is_replaced_only_over_what_stands(s
     );
     assert_eq!(store.shared("keys").await.unwrap(), Some(sealed("two")));
     assert!(store.shared("other").await.unwrap().is_none());
+    store.share("a/1", sealed("x"), None).await.unwrap();
+    let mut names = store.shared_names().await.unwrap();
+    names.sort();
+    assert_eq!(names, ["a/1", "keys"]);
 }
 
 pub(in super::super) async fn of_many_who_share_at_once_all_hold_the_same(store: AnyStore) {
