@@ -1,4 +1,4 @@
-"""Makes the first corpus of decode_client and decode_hub from the texts of the golden vectors."""
+"""Makes the first corpus: of decode_client and decode_hub from the texts of the golden vectors, of others from seeds/."""
 import hashlib, json, pathlib
 
 here = pathlib.Path(__file__).parent
@@ -12,3 +12,8 @@ for file in (here.parent / "protocol" / "vectors").glob("*.json"):
     for vector in vectors["valid"] + vectors["invalid"]:
         text = vector["text"].encode()
         (corpus / hashlib.sha256(text).hexdigest()[:16]).write_bytes(text)
+
+for seed in (here / "seeds").glob("*/*"):
+    corpus = here / "corpus" / seed.parent.name
+    corpus.mkdir(parents=True, exist_ok=True)
+    (corpus / seed.name).write_bytes(seed.read_bytes())

@@ -12,6 +12,7 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod identity;
+pub mod parsers;
 pub mod provider;
 pub mod scheduler;
 pub mod session;

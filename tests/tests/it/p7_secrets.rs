@@ -1,8 +1,13 @@
-//! P7: no secret in a log, metric, error, admin answer or config dump.
+//! P7: no secret in a log, metric, error, admin answer, config dump or core dump, nor open on disk.
 
-use lockstep_tests::{Answer, BOUND, Enrolled, Fault, GRANT, Scene, Session, provider::Reply};
+use std::path::Path;
+
+use lockstep_tests::{
+    Answer, BOUND, Enrolled, Fault, GRANT, Scene, Session, admin::http, binaries, process, provider::Reply,
+};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// A life with all that goes well and ill; returns every secret that it used.
 async fn live(scene: &Scene) -> Vec<String> {
@@ -47,7 +52,8 @@ async fn live(scene: &Scene) -> Vec<String> {
     scene.provider.revoke("alice");
     scene.admin.refresh("alice", GRANT).await;
     let rotated = rotate(scene, &bob).await;
-    secrets.extend((1..=6).map(|n| format!("typed-secret-{n}")));
+    secrets.extend(codes_and_slaves(scene, &alice).await);
+    secrets.extend((1..=8).map(|n| format!("typed-secret-{n}")));
     secrets.extend(
         [alice, bob]
             .into_iter()
@@ -65,6 +71,57 @@ async fn rotate(scene: &Scene, device: &Enrolled) -> Vec<String> {
     ["access_token", "refresh_token"]
         .map(|key| answer[key].as_str().unwrap_or_default().to_owned())
         .to_vec()
+}
+
+/// A device enrolled by code, a slave, and what is wrong with either.
+async fn codes_and_slaves(scene: &Scene, device: &Enrolled) -> Vec<String> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let codes = Answer::to(http().post(scene.hub.url("/oauth/device_authorization")))
+        .await
+        .expect(200);
+    let (device_code, user_code) = (text(&codes, "device_code"), text(&codes, "user_code"));
+    let page = [("user_code", user_code.as_str()), ("token", "typed-secret-7")];
+    Answer::to(http().post(scene.hub.url("/oauth/device")).form(&page)).await;
+    let approve = scene
+        .admin
+        .request(Method::POST, &format!("/admin/v1/device-codes/{user_code}"));
+    Answer::to(approve.json(&json!({"user": "alice"}))).await.expect(200);
+    let form = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+        ("device_code", device_code.as_str()),
+    ];
+    let tokens = Answer::to(http().post(scene.hub.url("/oauth/token")).form(&form))
+        .await
+        .expect(200);
+    let path = format!("/admin/v1/devices/{}/grants/{GRANT}", device.id);
+    let slave = Answer::to(scene.admin.request(Method::POST, &path)).await.expect(201);
+    let slave = text(&slave, "refresh_token");
+    scene.oauth_token(&slave).await;
+    let refused = scene.admin.anonymous(Method::GET, "/admin/v1/keys");
+    Answer::to(refused.bearer_auth("typed-secret-8")).await;
+    vec![
+        device_code,
+        slave,
+        text(&tokens, "access_token"),
+        text(&tokens, "refresh_token"),
+    ]
+}
+
+/// Everything that the hub wrote, but for the two files that are there to hold a secret.
+fn without_at_rest(secrets: &[String], dir: &Path) {
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            without_at_rest(secrets, &path);
+        } else if !["lockstep.toml", "lockstep.key", "admin.token"].contains(&name.as_str()) {
+            let bytes = std::fs::read(&path).expect("a file");
+            let text = String::from_utf8_lossy(&bytes);
+            for secret in secrets {
+                assert!(!text.contains(secret.as_str()), "a secret lies open in {name}");
+            }
+        }
+    }
 }
 
 fn without(secrets: &[String], place: &str, text: &str) {
@@ -99,12 +156,41 @@ async fn p7_in(format: &str) {
             &scene.admin.user(user).await.body.to_string(),
         );
     }
+    for path in [
+        "/admin/v1/keys",
+        "/admin/v1/audit",
+        &format!("/admin/v1/devices/{}", first_device(&scene).await),
+    ] {
+        let answer = Answer::to(scene.admin.request(Method::GET, path)).await;
+        assert_eq!(answer.status, 200, "{path}");
+        without(&secrets, path, &answer.body.to_string());
+    }
+    let mut print = Command::new(binaries::hub());
+    print.args(["config", "print", "--config"]).arg(scene.hub.config());
+    let printed = process::run(&mut print).await;
+    assert!(printed.status.success());
+    without(&secrets, "config print", &String::from_utf8_lossy(&printed.stdout));
+    let pid = scene.hub.process().pid().expect("the hub runs").as_raw_nonzero();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap_or_default();
+    let words: Vec<_> = core.split_whitespace().skip(4).collect();
+    assert_eq!(words.first(), Some(&"0"), "no core dump: {core}");
+    assert_eq!(words.get(1), Some(&"0"), "no core dump: {core}");
     scene.hub.crash().await;
     scene.hub.signal(rustix::process::Signal::TERM);
     scene.hub.ended(BOUND).await;
     let log = scene.hub.log();
     assert!(log.lines().count() > 20, "a log at trace level: {log}");
     without(&secrets, "the log", &log);
+    without_at_rest(&secrets, scene.hub.dir());
+}
+
+async fn first_device(scene: &Scene) -> String {
+    let view = scene.admin.user("alice").await.body;
+    view["devices"][0]["device_id"].as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,7 @@
+//! Files of settings.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| lockstep_hub::parsers::settings(data));
