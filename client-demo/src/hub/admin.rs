@@ -1,6 +1,8 @@
 //! The calls of the hub's admin API that the demo needs.
 
-use lockstep_protocol::{DeviceId, Secret, Seq, Version};
+use std::error::Error as _;
+
+use lockstep_protocol::{DeviceId, GrantName, Secret, Seq, Version, http::Problem};
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -19,15 +21,15 @@ pub struct Admin {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// No answer, or not one that can be read.
-    #[error("the hub's admin API: {0}")]
-    Http(#[from] reqwest::Error),
+    #[error("the hub's admin API cannot be used: {0}")]
+    Http(String),
     /// An answer that says no.
-    #[error("the hub's admin API answered {status}: {body}")]
+    #[error("the hub's admin API says no: {why} (HTTP {status})")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What the hub said.
-        body: String,
+        /// Why, in words for people.
+        why: String,
     },
 }
 
@@ -45,8 +47,19 @@ pub struct Enrolled {
 pub struct UserView {
     /// The user's newest seq.
     pub seq: Seq,
+    /// The user's grants.
+    pub grants: Vec<GrantView>,
     /// The user's devices.
     pub devices: Vec<DeviceView>,
+}
+
+/// A grant as the hub shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct GrantView {
+    /// Its name.
+    pub grant: GrantName,
+    /// Its newest version.
+    pub version: Version,
 }
 
 /// A device as the hub shows it.
@@ -79,7 +92,7 @@ impl Admin {
     /// For `hub`.
     pub fn new(hub: &HubProcess) -> Self {
         Self {
-            http: Client::new(),
+            http: direct(),
             base: format!("http://{}/admin/v1", hub.admin()),
             token: hub.admin_token().clone(),
         }
@@ -87,9 +100,10 @@ impl Admin {
 
     /// At the address of an admin API.
     pub fn at(base: &Url, token: Secret) -> Self {
+        let here = matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         let base = base.as_str().trim_end_matches('/');
         Self {
-            http: Client::new(),
+            http: if here { direct() } else { Client::new() },
             base: format!("{base}/admin/v1"),
             token,
         }
@@ -145,14 +159,32 @@ impl Admin {
     }
 }
 
+/// Speaks to this machine's own servers: a proxy for the outside world is not meant for them.
+pub(crate) fn direct() -> Client {
+    Client::builder().no_proxy().build().unwrap_or_default()
+}
+
 async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, AdminError> {
     let response = request.send().await?;
     let status = response.status();
     if status.is_success() {
         return Ok(response.json().await?);
     }
+    let problem = response.json::<Problem>().await.map(|problem| problem.detail);
     Err(AdminError::Refused {
         status: status.as_u16(),
-        body: response.text().await.unwrap_or_default(),
+        why: problem.unwrap_or_else(|_| "this may not be an admin API".into()),
     })
+}
+
+impl From<reqwest::Error> for AdminError {
+    fn from(error: reqwest::Error) -> Self {
+        let mut words = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            words = format!("{words}: {cause}");
+            source = cause.source();
+        }
+        Self::Http(words)
+    }
 }

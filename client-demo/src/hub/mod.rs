@@ -3,5 +3,6 @@
 mod admin;
 mod process;
 
-pub use admin::{Admin, AdminError, DeviceView, Enrolled, UserView};
+pub(crate) use admin::direct;
+pub use admin::{Admin, AdminError, DeviceView, Enrolled, GrantView, UserView};
 pub use process::{HubError, HubProcess, HubSettings};

@@ -75,10 +75,15 @@ pub(super) fn round(terminal: Terminal, number: usize, round: &Round) {
         });
         terminal.line("");
     }
-    let tone = if round.redeems == 1 { Tone::Good } else { Tone::Bad };
+    let good = round.redeems == round.versions && round.redeems > 0;
+    let tone = if good { Tone::Good } else { Tone::Bad };
+    let mut calls = format!("{} at the authorization server", count(round.redeems, "call", "calls"));
+    if round.redeems != 1 || round.versions != 1 {
+        calls += &format!(" for {}", count(round.versions, "version", "versions"));
+    }
     terminal.line(format_args!(
-        "  expiry {number}: {} at the authorization server; {} of {} hold and acked version {}, the last after {:.0} ms",
-        terminal.paint(tone, count(round.redeems, "call", "calls")),
+        "  expiry {number}: {}; {} of {} hold and acked version {}, the last after {:.0} ms",
+        terminal.paint(tone, calls),
         round.acked,
         count(round.devices.len(), "device", "devices"),
         round.version,

@@ -8,7 +8,7 @@ use reqwest::{Client, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{Options, StormError, device_name, strict_authserver};
-use crate::{authserver::Authserver, term::Terminal};
+use crate::{authserver::Authserver, hub::direct, term::Terminal};
 
 /// What came of the part without a hub.
 #[derive(Debug, Clone, Serialize)]
@@ -58,7 +58,7 @@ pub(super) async fn run(options: Options, terminal: Terminal) -> Result<Without,
     let mut devices: Vec<_> = (0..options.devices)
         .map(|index| Device {
             name: device_name(index).1,
-            http: Client::new(),
+            http: direct(),
             access_token: Some(granted.access_token.clone()),
             refresh_token: granted.refresh_token.clone(),
         })
