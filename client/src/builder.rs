@@ -275,11 +275,12 @@ const fn unconnected(choice: TransportChoice) -> Connection {
 
 /// What an earlier run left in the cache.
 async fn recall(cache: Cache) -> Result<Remembered, Error> {
+    let path = cache.path().display().to_string();
     let read = tokio::task::spawn_blocking(move || cache.check().map(|()| cache.load(clock::now())));
     match read.await {
         Ok(Ok(remembered)) => Ok(remembered),
-        Ok(Err(error)) => Err(Error::misuse(format!("cache: {error}"))),
-        Err(error) => Err(Error::misuse(format!("cache: {error}"))),
+        Ok(Err(error)) => Err(Error::misuse(format!("cache {path}: {error}"))),
+        Err(error) => Err(Error::misuse(format!("cache {path}: {error}"))),
     }
 }
 
@@ -303,6 +304,7 @@ async fn checked(file: DeviceFile, hub: &str) -> Result<Cache, Error> {
 
 /// Where results of redeems are kept, and what an earlier run left there.
 async fn open_vault(directory: PathBuf, device: DeviceId) -> Result<(Vault, Vec<redeem::Kept>), Error> {
+    let path = directory.display().to_string();
     let open = tokio::task::spawn_blocking(move || {
         let vault = Vault::open(&directory, device)?;
         let left = vault.load(clock::now())?;
@@ -310,7 +312,7 @@ async fn open_vault(directory: PathBuf, device: DeviceId) -> Result<(Vault, Vec<
     });
     match open.await {
         Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(error)) => Err(Error::misuse(format!("state_dir: {error}"))),
-        Err(error) => Err(Error::misuse(format!("state_dir: {error}"))),
+        Ok(Err(error)) => Err(Error::misuse(format!("state directory {path}: {error}"))),
+        Err(error) => Err(Error::misuse(format!("state directory {path}: {error}"))),
     }
 }

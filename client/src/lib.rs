@@ -7,12 +7,14 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use lockstep_client::{Client, Error, Secret};
+//! use lockstep_client::{Client, DeviceFile, Secret};
 //!
 //! # async fn call_the_api(_: &Secret) -> Result<u16, std::io::Error> { Ok(200) }
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::builder("https://hub.example")
-//!     .device("8f14e45f-ceea-467f-a8f4-000000000001".parse()?, Secret::new("lsd_…"))
+//! // Made once, by `Builder::login` or `Builder::adopt`.
+//! let file = DeviceFile::open("/home/me/.local/state/editor/device.json")?.ok_or("log in first")?;
+//! let client = Client::builder(file.hub_url())
+//!     .device_file(file)
 //!     .cache("/home/me/.cache/editor/lockstep.json")
 //!     .app("editor/1.2")
 //!     .connect()
@@ -39,6 +41,11 @@
 //! | [`Error::UnknownGrant`] | check the name, or log in for the first time |
 //! | [`Error::Stopped`] | this client will not connect again; `Stopped` says why |
 //! | [`Error::Misuse`] | mend the program |
+
+/// The examples of the README, to be compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod builder;
 mod cache;

@@ -91,6 +91,11 @@ async fn refused(status: u16, response: Response) -> NoAccess {
             reason: format!("device access token: HTTP {status} {}", plain(word)),
             retry_after: wait,
         },
+        // A hub always says why.
+        Err(_) if matches!(status, 404 | 405) => NoAccess::Later {
+            reason: format!("device access token: HTTP {status}; is this the address of a hub, as devices reach it?"),
+            retry_after: wait,
+        },
         Err(_) => NoAccess::Later {
             reason: format!("device access token: HTTP {status}"),
             retry_after: wait,
