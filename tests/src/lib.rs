@@ -11,6 +11,7 @@
 pub mod admin;
 pub mod binaries;
 pub mod browser;
+pub mod demo;
 pub mod device;
 pub mod hub;
 pub mod oidc;
@@ -22,6 +23,7 @@ pub mod settings;
 pub mod wait;
 
 pub use admin::{Admin, Answer};
+pub use demo::Demo;
 pub use device::{Enrolled, Event, Follower, Session};
 pub use hub::Hub;
 pub use oidc::Oidc;

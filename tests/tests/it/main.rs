@@ -3,6 +3,7 @@
 
 mod admin_api;
 mod browser;
+mod client_demo;
 mod crash_loop;
 mod device_codes;
 mod drop_in;
@@ -13,6 +14,7 @@ mod grants_login;
 mod harness;
 mod hostile;
 mod identity;
+mod newcomer;
 mod operations;
 mod outcomes;
 mod p1_single_flight;
