@@ -58,7 +58,7 @@ const CLAIM: &str = concat!(
     take!("$3", "$4", "$5", "$6"),
     ", claim_purpose = $7, claim_for_device = $8, doubt = $9 FROM ",
     clock!(),
-    " WHERE user_id = $1 AND name = $2 AND version = $10 AND health <> 'deleted' AND ",
+    " WHERE user_id = $1 AND name = $2 AND version = $10 AND health <> 'deleted' AND ($12 IS NULL OR fence = $12) AND ",
     free!("$11", "$4", "$5"),
     " RETURNING ",
     record!()
@@ -103,7 +103,8 @@ impl Postgres {
             .bind(row.for_device)
             .bind(record::doubt(row.doubt))
             .bind(number(row.from_version.0))
-            .bind(row.over.map(|lease| lease.0));
+            .bind(row.over.map(|lease| lease.0))
+            .bind(row.fence.map(number));
         if let Some(won) = self.write(query).await? {
             return Ok(Claimed::Won(Box::new(record::written(&won)?)));
         }

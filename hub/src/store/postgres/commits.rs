@@ -100,12 +100,13 @@ const STANDING: &str = concat!(
 
 const SETTLE: &str = concat!(
     owner!(),
-    "changed AS (UPDATE lockstep.grants SET revision = revision + 1, \
+    "changed AS (UPDATE lockstep.grants SET revision = revision + 1, fence = fence + 1, \
      seq = CASE WHEN $7 THEN owner_seq + 1 ELSE seq END, health = $8, reason = $9, retry_at = $10, due_at = $11, \
      doubt = $12, alternate_key = CASE WHEN $13 THEN NULL ELSE alternate_key END, \
      alternate = CASE WHEN $13 THEN NULL ELSE alternate END, asleep = false, parked = false, ",
     no_claim!(),
-    " FROM owner WHERE user_id = owner_id AND name = $2 AND version = $3 AND health <> 'deleted' AND ",
+    " FROM owner WHERE user_id = owner_id AND name = $2 AND version = $3 AND health <> 'deleted' \
+     AND ($14 IS NULL OR fence = $14) AND ",
     free!("$4", "$5", "$6"),
     " RETURNING ",
     record!(),
@@ -222,7 +223,8 @@ impl Postgres {
             .bind(verdict.retry_at.map(time))
             .bind(verdict.due_at.map(time))
             .bind(record::doubt(verdict.doubt))
-            .bind(verdict.drop_alternate);
+            .bind(verdict.drop_alternate)
+            .bind(row.fence.map(number));
         self.written_or_standing(query, &row.user, &row.grant).await
     }
 

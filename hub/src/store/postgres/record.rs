@@ -116,7 +116,7 @@ impl Cells<'_> {
         };
         Ok(Some(Claim {
             lease: LeaseId(lease),
-            // Only a claim raises the fence: the one that stands is the newest.
+            // A claim raises the fence, and what else does ends the claim: the one that stands is the newest.
             fence,
             holder: Holder {
                 node: self.get("claim_node")?,

@@ -42,7 +42,7 @@ const DOUBT: &str = concat!(
     "WITH doubtful AS (SELECT user_id AS who, name AS what, users.seq AS upto, \
      row_number() OVER (PARTITION BY user_id ORDER BY name) AS nth \
      FROM lockstep.grants JOIN lockstep.users ON users.id = user_id WHERE health <> 'deleted'), \
-     changed AS (UPDATE lockstep.grants SET revision = revision + 1, seq = upto + nth, health = 'suspect', \
+     changed AS (UPDATE lockstep.grants SET revision = revision + 1, fence = fence + 1, seq = upto + nth, health = 'suspect', \
      reason = $1, retry_at = NULL, due_at = expires_at, wake_at = NULL, asleep = false, parked = false, doubt = $2, ",
     no_claim!(),
     " FROM doubtful WHERE user_id = who AND name = what RETURNING who), \
