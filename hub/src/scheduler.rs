@@ -112,12 +112,12 @@ async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
     };
     match hub.user(&user).await {
         Ok(user) if claimed => {
-            hub.slot(&mut user.lock(), &grant).ticket = Some(ticket);
+            hub.slot(&mut user.lock(), &grant).tickets.push(ticket);
             hub.tell(&user, &grant, Input::ClaimedAhead { record, asked });
         }
         // The permit goes back: what became of the abandoned claim comes first.
         Ok(user) => {
-            hub.tell(&user, &grant, Input::Read(Ok(Some(record))));
+            hub.tell(&user, &grant, Input::Seen(record));
             let ask = Ask {
                 waiter: None,
                 by: Asker::Scheduler,

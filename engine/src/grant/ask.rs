@@ -188,9 +188,9 @@ impl Grant {
 
     /// Whether something is under way whose end decides what comes next.
     fn is_busy(&mut self, cx: &Cx<'_>) -> bool {
-        if self.is_kept_waiting() {
+        if self.is_kept_waiting() || self.is_settling_again() {
             let at = cx.now.unix + SHORT_WAIT;
-            let reply = "a result waits for the store to take commits again";
+            let reply = "what came of a redeem waits for the store to take writes again";
             self.rest(&Reply::failed_until(Code::Unavailable, reply, at));
         }
 

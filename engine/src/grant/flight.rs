@@ -200,7 +200,12 @@ impl Grant {
                     self.claim(cx);
                 }
             }
-            PermitAnswer::After(_) if !waits => {}
+            PermitAnswer::After(_) | PermitAnswer::Refused { .. } if !waits => {}
+            PermitAnswer::Refused { why, again } => {
+                let reply = Reply::failed_until(Code::Unavailable, why, cx.now.unix + again);
+                self.end_flight();
+                self.rest(&reply);
+            }
             PermitAnswer::After(span) if span > SHORT_PERMIT => {
                 let at = cx.now.unix + span;
                 let reply = Reply::failed_until(Code::Unavailable, "the provider's limit is reached", at);

@@ -16,8 +16,10 @@ pub struct WaiterId(pub u64);
 /// Everything that may happen to a grant.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// The record as the store has it: after [`super::Command::Load`], after another node's fact, or from the sweep.
+    /// The answer to [`super::Command::Load`]: the record as the store has it.
     Read(Result<Option<Box<GrantRecord>>, Trouble>),
+    /// The record as the store had it when it was read for another reason: after another node's fact, or by the sweep.
+    Seen(Box<GrantRecord>),
     /// Somebody wants a newer version.
     Ask(Ask),
     /// A waiter is gone. Whatever was started for it goes on.
@@ -200,12 +202,19 @@ pub enum Asker {
 }
 
 /// A limiter's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PermitAnswer {
     /// Go on. To be given back with [`super::Command::ReturnPermit`].
     Granted,
     /// Not before this time has passed.
     After(Duration),
+    /// Nothing may be redeemed now, for a reason that is not the provider's.
+    Refused {
+        /// Why, in words for people.
+        why: String,
+        /// How long to leave it.
+        again: Duration,
+    },
 }
 
 /// What came of a claim.

@@ -202,8 +202,11 @@ impl Grant {
     }
 
     fn unspool(&mut self, lease: LeaseId, spool: Spool) {
-        if spool != Spool::No {
-            self.order(Command::Unspool { lease });
+        match spool {
+            Spool::No => {}
+            // Removed once it is there: orders are carried out at once, and the removal might come first.
+            Spool::Asked => self.unspool.push(lease),
+            Spool::Durable => self.order(Command::Unspool { lease }),
         }
     }
 
@@ -289,6 +292,10 @@ impl Grant {
     }
 
     pub(super) fn on_spooled(&mut self, lease: LeaseId, durable: bool, _cx: &mut Cx<'_>) {
+        if let Some(index) = self.unspool.iter().position(|waiting| *waiting == lease) {
+            self.unspool.swap_remove(index);
+            return self.order(Command::Unspool { lease });
+        }
         let Some(landing) = self.landings.iter_mut().find(|landing| landing.lease == lease) else {
             return;
         };

@@ -35,7 +35,7 @@ mod waiters;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use lockstep_protocol::{Seq, Version};
+use lockstep_protocol::{LeaseId, Seq, Version};
 use schedule::Timer;
 
 pub use command::{Command, CommitRequest, Passing, Reply, Verdict};
@@ -75,6 +75,8 @@ pub struct Grant {
     ended: Vec<plan::Ended>,
     orphans: Vec<flight::Orphan>,
     landings: Vec<landing::Landing>,
+    /// Results that are of no use in the spool any more, and still on their way into it.
+    unspool: Vec<LeaseId>,
     logins: login::Logins,
     deletes: Vec<WaiterId>,
     #[cfg(test)]
@@ -117,6 +119,7 @@ impl Grant {
             ended: Vec::new(),
             orphans: Vec::new(),
             landings: Vec::new(),
+            unspool: Vec::new(),
             logins: login::Logins::default(),
             deletes: Vec::new(),
             #[cfg(test)]
@@ -153,6 +156,12 @@ impl Grant {
         self.known.record.as_deref()
     }
 
+    /// Whether a redeem is under way: what devices were told of it in passing holds.
+    pub fn is_refreshing(&self) -> bool {
+        let stage = self.flight.as_ref().map(|flight| &flight.stage);
+        stage.is_some_and(|stage| !matches!(stage, flight::Stage::Settling(_)))
+    }
+
     /// Whether nothing is pending, so that the machine may be dropped and made anew later.
     pub fn is_idle(&self) -> bool {
         self.commands.is_empty()
@@ -162,6 +171,7 @@ impl Grant {
             && self.flight.is_none()
             && self.orphans.is_empty()
             && self.landings.is_empty()
+            && self.unspool.is_empty()
             && self.logins.is_idle()
             && self.deletes.is_empty()
     }
@@ -177,6 +187,7 @@ impl Grant {
         };
         match input {
             Input::Read(answer) => self.on_read(answer, cx),
+            Input::Seen(record) => self.on_seen(record, cx),
             Input::Ask(ask) => self.on_ask(ask, cx),
             Input::Left(waiter) => self.on_left(waiter),
             Input::Permit(answer) => self.on_permit(answer, cx),

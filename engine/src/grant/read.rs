@@ -116,6 +116,15 @@ impl Grant {
         }
     }
 
+    /// A reading that nobody ordered. It may be older than what the one under way is to tell: that is still waited for.
+    pub(super) fn on_seen(&mut self, record: Box<GrantRecord>, cx: &mut Cx<'_>) {
+        if self.reads.pending || self.timers.is_set(Timer::Load) {
+            self.absorb(record, cx);
+        } else {
+            self.on_read(Ok(Some(record)), cx);
+        }
+    }
+
     fn after_reading(&mut self, cx: &mut Cx<'_>) {
         self.flight_after_reading(cx);
         self.landings_after_reading(cx);

@@ -175,6 +175,12 @@ impl Grant {
         });
     }
 
+    /// Whether the store did not take a verdict yet that it was given.
+    pub(super) fn is_settling_again(&self) -> bool {
+        let stage = self.flight.as_ref().map(|flight| &flight.stage);
+        matches!(stage, Some(Stage::Settling(ending)) if ending.tries > 0)
+    }
+
     pub(super) fn settle_again(&mut self) {
         let Some(flight) = &mut self.flight else {
             return;

@@ -4,6 +4,7 @@ mod bench;
 mod hunt;
 mod law;
 mod mutants;
+mod order;
 mod provider;
 mod script;
 mod spec;

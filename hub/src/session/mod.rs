@@ -15,9 +15,12 @@ use std::sync::{
 use lockstep_engine::time::{Mono, Unix};
 use lockstep_protocol::{DeviceId, HubFrame, Seq, SessionId, encode, frame::PresenceState};
 
-use crate::transport::{
-    link::{Acked, Link},
-    text,
+use crate::{
+    clock,
+    transport::{
+        link::{Acked, Link},
+        text,
+    },
 };
 
 /// How many requests of one session may wait for their answers.
@@ -51,7 +54,7 @@ impl Session {
 
     /// The device holds everything up to `seq`.
     pub fn ack(&self, seq: Seq) -> Acked {
-        let (seq, settled) = self.link.ack(seq);
+        let (seq, settled) = self.link.ack(seq, self.acked(), clock::mono);
         self.acked.fetch_max(seq.0, Ordering::Relaxed);
         settled
     }

@@ -170,7 +170,10 @@ impl Scene {
             Ok(room) => room,
             Err(error) => {
                 tracing::error!(%error, "nothing is redeemed while the spool has no room");
-                return PermitAnswer::After(SPOOL_WAIT);
+                return PermitAnswer::Refused {
+                    why: format!("nothing is redeemed that could not be kept: {error}"),
+                    again: SPOOL_WAIT,
+                };
             }
         };
         let permit = match self.hub.providers.get(self.grant.provider()) {
@@ -181,7 +184,10 @@ impl Scene {
             // Without settings there is nothing to limit; the redeem itself will say what is the matter.
             None => None,
         };
-        self.hub.slot(&mut self.user.lock(), &self.grant).ticket = Some(Ticket { permit, room });
+        self.hub
+            .slot(&mut self.user.lock(), &self.grant)
+            .tickets
+            .push(Ticket { permit, room });
         PermitAnswer::Granted
     }
 

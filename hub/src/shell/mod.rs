@@ -129,6 +129,7 @@ impl Hub {
             }
         }
         let slot = self.slot(inner, grant);
+        slot.passing.take_if(|_| !slot.machine.is_refreshing());
         let due = slot.machine.next_timeout();
         if due.is_some_and(|at| slot.armed.is_none_or(|armed| at < armed)) {
             slot.armed = due;
@@ -143,7 +144,7 @@ impl Hub {
             let slot = Slot {
                 machine: Grant::new(self.me.clone(), self.policy(grant)),
                 armed: None,
-                ticket: None,
+                tickets: Vec::new(),
                 passing: None,
             };
             inner.slots.insert(grant.clone(), slot);
@@ -179,7 +180,7 @@ impl Hub {
                     after.answers.push((who, reply));
                 }
             }
-            Command::ReturnPermit => self.slot(inner, grant).ticket = None,
+            Command::ReturnPermit => drop(self.slot(inner, grant).tickets.pop()),
             Command::AskCandidates => {
                 let here = inner.candidates(now.mono);
                 let others = self.bus.others_live();

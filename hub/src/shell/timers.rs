@@ -15,8 +15,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Due = Reverse<(Mono, UserId, GrantName)>;
 
-/// Which machine is to be woken when, earliest first. A machine that meanwhile wants to be woken later is woken for
-/// nothing, once.
+/// Which machine is to be woken when, earliest first. Of a machine's entries only the one that its slot names counts: an
+/// entry that an earlier one has overtaken is dropped when its time comes, or they would multiply.
 #[derive(Default)]
 pub struct Timers {
     heap: Mutex<BinaryHeap<Due>>,
@@ -35,13 +35,11 @@ impl Timers {
         }
     }
 
-    fn take_due(&self, now: Mono) -> Vec<(UserId, GrantName)> {
+    fn take_due(&self, now: Mono) -> Vec<(Mono, UserId, GrantName)> {
         let mut heap = self.heap.lock();
         let mut due = Vec::new();
         while heap.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
-            if let Some(Reverse((_, user, grant))) = heap.pop() {
-                due.push((user, grant));
-            }
+            due.extend(heap.pop().map(|Reverse(entry)| entry));
         }
         due
     }
@@ -61,14 +59,65 @@ pub(crate) async fn run(hub: Arc<Hub>) {
             () = tokio::time::sleep(pause) => {}
             () = hub.timers.earlier.notified() => continue,
         }
-        for (user, grant) in hub.timers.take_due(clock::mono()) {
+        for (at, user, grant) in hub.timers.take_due(clock::mono()) {
             let Some(user) = hub.users.resident(&user) else {
                 continue;
             };
-            if let Some(slot) = user.lock().slots.get_mut(&grant) {
-                slot.armed = None;
+            if user.lock().disarm(&grant, at) {
+                hub.tell(&user, &grant, Input::Tick);
             }
-            hub.tell(&user, &grant, Input::Tick);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_engine::{grant::Grant, record::Holder};
+
+    use super::*;
+    use crate::user::{Slot, User};
+
+    /// A machine that wants to be woken at each of `wishes` in turn; each is armed if it is earlier than what is armed.
+    fn arm(timers: &Timers, user: &User, grant: &GrantName, wishes: &[u64]) {
+        let mut inner = user.lock();
+        let Some(slot) = inner.slots.get_mut(grant) else { return };
+        for at in wishes.iter().copied().map(Mono) {
+            if slot.armed.is_none_or(|armed| at < armed) {
+                slot.armed = Some(at);
+                timers.arm(at, user.id.clone(), grant.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_machines_entries_only_the_newest_wakes_it_and_none_begets_another() {
+        let (timers, user) = (Timers::default(), User::new("alice".parse().unwrap()));
+        let grant: GrantName = "example/main".parse().unwrap();
+        let me = Holder {
+            node: "a".into(),
+            incarnation: 1,
+        };
+        let slot = Slot {
+            machine: Grant::new(me, Arc::default()),
+            armed: None,
+            tickets: Vec::new(),
+            passing: None,
+        };
+        user.lock().slots.insert(grant.clone(), slot);
+        let mut woken = 0;
+        for round in 0..100 {
+            // Always something far away, and now and then something near.
+            arm(&timers, &user, &grant, &[round * 10 + 1000, round * 10 + 5]);
+            for (at, ..) in timers.take_due(Mono(round * 10 + 9)) {
+                woken += usize::from(user.lock().disarm(&grant, at));
+            }
+        }
+        assert_eq!(woken, 100);
+        let waiting = timers.take_due(Mono(1_000_000));
+        let living = waiting
+            .iter()
+            .filter(|(at, ..)| user.lock().disarm(&grant, *at))
+            .count();
+        assert!(living <= 1, "{living} of {} wake it again", waiting.len());
     }
 }

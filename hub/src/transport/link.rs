@@ -79,7 +79,7 @@ impl Link {
     /// the newest board again once the socket is writable.
     pub fn offer(&self, board: &Board, now: Mono) {
         let mut out = self.out.lock();
-        if !out.live || board.seq <= out.sent {
+        if !out.live || board.seq <= out.sent || self.is_closing() {
             return;
         }
         if !out.backlog.is_empty() {
@@ -105,9 +105,13 @@ impl Link {
         }
     }
 
-    /// Sends one message, made by [`super::text::framed`], outside of the state: an answer, a passing word.
+    /// Sends one message, made by [`super::text::framed`], outside of the state: an answer, a passing word. One that is
+    /// being closed is told nothing more: its device may have been revoked.
     pub fn say(&self, message: &[u8]) {
         let mut out = self.out.lock();
+        if self.is_closing() {
+            return;
+        }
         let Out { backlog, .. } = &mut *out;
         let result = self.wire.send(backlog, message);
         let (blocked, flooded) = (!backlog.is_empty(), backlog.len() > MOST_BACKLOG);
@@ -121,13 +125,25 @@ impl Link {
         }
     }
 
-    /// The device says that it holds everything up to `seq`; more than it was sent is not believed. Returns the seq
-    /// that counts.
-    pub fn ack(&self, seq: Seq) -> (Seq, Acked) {
+    /// The device says that it holds everything up to `seq`, after `before`; more than it was sent is not believed.
+    /// Returns the seq that counts.
+    pub fn ack(&self, seq: Seq, before: Seq, now: impl FnOnce() -> Mono) -> (Seq, Acked) {
         let mut out = self.out.lock();
         let seq = seq.min(out.sent);
-        let owed_since = if seq == out.sent { out.owing.take() } else { None };
-        (seq, Acked { owed_since })
+        if seq == out.sent {
+            let owed_since = out.owing.take();
+            return (seq, Acked { owed_since });
+        }
+        if seq > before && out.owing.is_some() {
+            // It is behind, and getting on: with much going on it may always be a step behind.
+            out.owing = Some(now());
+        }
+        (seq, Acked { owed_since: None })
+    }
+
+    /// Whether it was welcomed: only then it is pushed to, elected, and told passing words.
+    pub fn is_live(&self) -> bool {
+        self.out.lock().live
     }
 
     /// Since when the device owes an ack.
@@ -147,6 +163,10 @@ impl Link {
     pub fn closing(&self) -> Option<Close> {
         let code = self.closing.load(Ordering::Acquire);
         Close::ALL.into_iter().find(|close| close.code() == code)
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire) != OPEN
     }
 
     /// Registers the connection's task to be woken by [`Self::close`] or when a write is blocked.
@@ -199,3 +219,6 @@ impl Write for Io {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

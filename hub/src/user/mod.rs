@@ -67,8 +67,8 @@ pub struct Slot {
     pub machine: Grant,
     /// When the hub's timer will wake it.
     pub armed: Option<Mono>,
-    /// The right to redeem now.
-    pub ticket: Option<Ticket>,
+    /// The rights to redeem that its machine was told of, or is about to be: as a rule one.
+    pub tickets: Vec<Ticket>,
     /// The passing word that stands, and until when.
     pub passing: Option<(Bytes, Mono)>,
 }
@@ -138,10 +138,10 @@ impl User {
         self.changed.notify_waiters();
     }
 
-    /// Sends one message to every session.
+    /// Sends one message to every session that was welcomed.
     pub fn announce(&self, message: &Bytes) {
         let sessions = self.lock().sessions.clone();
-        for session in &sessions {
+        for session in sessions.iter().filter(|session| session.link.is_live()) {
             session.link.say(message);
         }
     }
@@ -172,9 +172,16 @@ impl User {
 }
 
 impl Inner {
+    /// The timer's entry for `at` has come up. False: it is not the one that counts.
+    pub fn disarm(&mut self, grant: &GrantName, at: Mono) -> bool {
+        let armed = self.slots.get_mut(grant).map(|slot| &mut slot.armed);
+        armed.is_some_and(|armed| armed.take_if(|armed| *armed == at).is_some())
+    }
+
     /// The connected devices that may redeem.
     pub fn candidates(&self, now: Mono) -> Vec<Candidate> {
-        let able = self.sessions.iter().filter(|s| s.redeemer);
+        // One that was not welcomed yet would take an election for a breach of protocol.
+        let able = self.sessions.iter().filter(|s| s.redeemer && s.link.is_live());
         able.map(|s| Candidate {
             device: s.device,
             session: s.id,
@@ -199,10 +206,11 @@ impl Inner {
         gone.map(|(id, (grant, _))| (id, grant)).collect()
     }
 
-    /// How many devices are connected now, by either transport.
+    /// How many devices are connected now, by either transport. One that changes from one to the other counts once.
     pub fn connected(&self, now: Mono) -> usize {
-        let polling = self.pollers.values().filter(|p| p.is_connected(now)).count();
-        self.sessions.len() + polling
+        let has_session = |device: &DeviceId| self.sessions.iter().any(|s| s.device == *device);
+        let polling = self.pollers.iter().filter(|(_, poller)| poller.is_connected(now));
+        self.sessions.len() + polling.filter(|(device, _)| !has_session(device)).count()
     }
 
     /// Whether nothing here would be missed.
@@ -214,6 +222,6 @@ impl Inner {
             && self
                 .slots
                 .values()
-                .all(|slot| slot.ticket.is_none() && slot.machine.is_idle())
+                .all(|slot| slot.tickets.is_empty() && slot.machine.is_idle())
     }
 }

@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+const START: Mono = Mono(1_000_000);
+
+/// A link and the other side of its connection.
+async fn link() -> (Link, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (here, there) = tokio::join!(listener.accept(), TcpStream::connect(listener.local_addr().unwrap()));
+    (Link::new(Wire::new(here.unwrap().0, None)), there.unwrap())
+}
+
+/// A board that is complete up to `seq`.
+fn board(seq: u64) -> Board {
+    Board::default().settled(Seq(seq))
+}
+
+fn after(seconds: u64) -> Mono {
+    START + Duration::from_secs(seconds)
+}
+
+/// Everything that has arrived at the other side.
+fn arrived(there: &TcpStream) -> Vec<u8> {
+    let mut bytes = vec![0; 1024];
+    let read = there.try_read(&mut bytes).unwrap_or(0);
+    bytes.truncate(read);
+    bytes
+}
+
+#[tokio::test]
+async fn a_device_that_is_always_a_step_behind_but_getting_on_owes_nothing_old() {
+    let (link, _there) = link().await;
+    link.open(b"", Seq(1), false, START).unwrap();
+    for seq in 2..=60 {
+        link.offer(&board(seq), after(seq));
+        link.ack(Seq(seq - 1), Seq(seq - 2), || after(seq));
+    }
+    assert_eq!(link.owing(), Some(after(60)));
+    assert_eq!(link.ack(Seq(60), Seq(59), || after(61)).1.owed_since, Some(after(60)));
+    assert_eq!(link.owing(), None);
+}
+
+#[tokio::test]
+async fn a_device_that_says_the_same_again_and_again_still_owes() {
+    let (link, _there) = link().await;
+    link.open(b"", Seq(1), false, START).unwrap();
+    link.offer(&board(2), START);
+    for second in 1..=29 {
+        assert_eq!(link.ack(Seq(1), Seq(1), || after(second)).0, Seq(1));
+    }
+    assert_eq!(
+        link.ack(Seq(99), Seq(1), || after(30)).0,
+        Seq(2),
+        "more than was sent is not believed"
+    );
+    link.offer(&board(3), after(31));
+    assert_eq!(link.owing(), Some(after(31)));
+}
+
+#[tokio::test]
+async fn one_that_is_being_closed_is_told_nothing_more() {
+    let (link, there) = link().await;
+    link.open(b"welcome", Seq(1), false, START).unwrap();
+    link.say(b" more");
+    link.close(Close::Revoked);
+    link.say(b" a secret");
+    link.offer(&board(2), START);
+    there.readable().await.unwrap();
+    assert_eq!(arrived(&there), b"welcome more");
+    assert_eq!(link.owing(), None);
+}
