@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::Hub;
 use crate::{
     audit::Event,
-    store::{Mark, Store, StoreError},
+    store::{Mark, Store, StoreError, epoch_after},
 };
 
 /// What people are told of grants of a store that went back.
@@ -24,7 +24,8 @@ pub(super) async fn doubt(store: &dyn Store, seen: Mark, found: Mark) -> Result<
         found = found.commits,
         "the store went back in time: all grants are suspect"
     );
-    store.restored(Epoch(rand::random()), REASON).await
+    let newest = Epoch(seen.epoch.0.max(found.epoch.0));
+    store.restored(epoch_after(newest), REASON).await
 }
 
 impl Hub {

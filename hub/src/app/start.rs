@@ -101,8 +101,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     hub.set_clock().await;
     hub.look_at_lifetime().await;
     tokio::spawn(cluster::listen(Arc::clone(&hub), heard));
+    tokio::spawn(timers::run(Arc::clone(&hub)));
+    hub.land_spool().await?;
     open(&hub, public, private);
-    hub.land_spool().await;
     announce(listening, admin).map_err(io("stdout"))?;
     tracing::info!(%listening, %admin, node = %hub.me.node, epoch = %hub.epoch(), "ready");
     stop::wait(&hub).await;
@@ -314,7 +315,6 @@ async fn assemble(
 }
 
 fn open(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) {
-    tokio::spawn(timers::run(Arc::clone(hub)));
     tokio::spawn(sweep::run(Arc::clone(hub)));
     tokio::spawn(alert::run(hub.config.alerts.clone(), hub.me.node.clone()));
     for provider in hub.providers.iter() {

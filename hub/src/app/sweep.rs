@@ -51,8 +51,11 @@ pub(super) async fn run(hub: Arc<Hub>) {
         if round % WITNESS_EVERY == 0 {
             hub.look_at_lifetime().await;
             hub.look_at_writes().await;
-            if hub.spool.entries() > 0 && hub.writes.refused().is_none() {
-                hub.land_spool().await;
+            if hub.spool.entries() > 0
+                && hub.writes.refused().is_none()
+                && let Err(error) = hub.land_spool().await
+            {
+                tracing::error!(%error, "the spool cannot be read");
             }
         }
         if round % COUNT_EVERY == 0 {

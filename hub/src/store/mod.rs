@@ -41,9 +41,10 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Whether a store at this mark has lost something that was there at `seen`.
-    pub fn is_behind(self, seen: Self) -> bool {
-        self.epoch == seen.epoch && self.commits < seen.commits
+    /// Whether a store at this mark has lost something that was there at `seen`: it is of an earlier epoch, or behind in the
+    /// same one.
+    pub const fn is_behind(self, seen: Self) -> bool {
+        self.epoch.0 < seen.epoch.0 || self.epoch.0 == seen.epoch.0 && self.commits < seen.commits
     }
 }
 
@@ -218,5 +219,35 @@ pub async fn postgres(url: &str, pooling: &Pooling) -> Answer<Arc<dyn Store>> {
 }
 
 fn fresh_epoch() -> Epoch {
-    Epoch(rand::random())
+    // The upper half is for the epochs that follow.
+    Epoch(rand::random::<u64>() >> 1)
+}
+
+/// The epoch of a store that may have gone back in time: random, and above all that it is to follow. So a store that is
+/// restored from a backup of an earlier epoch is told from one that has moved on to a later one.
+pub fn epoch_after(epoch: Epoch) -> Epoch {
+    Epoch(epoch.0.saturating_add(rand::random_range(1..1 << 40)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_an_earlier_epoch_is_behind_as_well_as_one_with_fewer_commits() {
+        let mark = |epoch: Epoch, commits| Mark { epoch, commits };
+        let first = Epoch(7);
+        let second = epoch_after(first);
+        assert!(mark(first, 9).is_behind(mark(first, 10)));
+        assert!(
+            mark(first, 50).is_behind(mark(second, 10)),
+            "the same backup, restored once more"
+        );
+        assert!(!mark(first, 10).is_behind(mark(first, 10)));
+        assert!(!mark(first, 11).is_behind(mark(first, 10)));
+        assert!(
+            !mark(second, 0).is_behind(mark(first, 10)),
+            "another node noticed it already"
+        );
+    }
 }
