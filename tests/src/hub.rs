@@ -17,6 +17,7 @@ use crate::{
     binaries,
     process::{NotReady, Process},
     settings::Settings,
+    volume::Volume,
 };
 
 /// How long a killed hub's ports may stay taken.
@@ -27,7 +28,7 @@ pub struct Hub {
     process: Option<Process>,
     settings: Settings,
     environment: Vec<(String, String)>,
-    wrapper: Vec<String>,
+    volume: Option<Volume>,
     /// Where clients connect.
     pub listen: SocketAddr,
     /// Where operators connect.
@@ -64,16 +65,16 @@ impl Hub {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_on_volume(settings: Settings, bytes: u64) -> Self {
-        let mut hub = Self::prepare(settings.set("store.url", "file:volume/lockstep.db"));
-        let volume = hub.dir.path().join("volume");
-        std::fs::create_dir(&volume).expect("a directory");
-        let mount = format!(
-            "mount -t tmpfs -o size={bytes} tmpfs '{}' && exec \"$0\" \"$@\"",
-            volume.display()
-        );
-        // A mount namespace of its own: the mount ends with the hub, and needs no root.
-        let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &mount];
-        hub.wrapper = wrapper.map(str::to_owned).to_vec();
+        Self::start_beside_volume(settings.set("store.url", "file:volume/lockstep.db"), bytes).await
+    }
+
+    /// A hub with such a file system in its directory, as `volume`, for whatever the settings put there.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_beside_volume(settings: Settings, bytes: u64) -> Self {
+        let mut hub = Self::prepare(settings);
+        hub.volume = Some(Volume::mount(&hub.dir.path().join("volume"), bytes).await);
         hub.start_again().await;
         hub
     }
@@ -84,7 +85,7 @@ impl Hub {
             process: None,
             settings,
             environment: Vec::new(),
-            wrapper: Vec::new(),
+            volume: None,
             listen: nowhere,
             admin_listen: nowhere,
             admin_token: format!("admin-{}", uuid::Uuid::new_v4().simple()),
@@ -127,11 +128,12 @@ impl Hub {
 
     fn command(&self) -> Command {
         let hub = binaries::hub();
-        let mut command = match self.wrapper.split_first() {
+        let mut command = match &self.volume {
             None => Command::new(hub),
-            Some((program, arguments)) => {
-                let mut command = Command::new(program);
-                command.args(arguments).arg(hub);
+            Some(volume) => {
+                let enter = volume.enter();
+                let mut command = Command::new(&enter[0]);
+                command.args(&enter[1..]).arg(hub);
                 command
             }
         };
@@ -207,14 +209,23 @@ impl Hub {
             .unwrap_or_default()
     }
 
-    /// The file system of its own that the store lies on, as this process can reach it.
+    /// The file system of its own that the store lies on.
     ///
     /// # Panics
-    /// When the hub does not run.
-    pub fn volume(&self) -> PathBuf {
-        let pid = self.process().pid().expect("the hub runs").as_raw_nonzero();
-        let inside = self.dir.path().join("volume");
-        PathBuf::from(format!("/proc/{pid}/root{}", inside.display()))
+    /// When it has none.
+    pub fn volume(&self) -> &Volume {
+        self.volume.as_ref().expect("a hub that was started on a volume")
+    }
+
+    /// How many results wait in the spool.
+    pub fn spooled(&self) -> usize {
+        let names = std::fs::read_dir(self.dir.path().join("spool"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        names
+            .filter(|entry| entry.path().extension().is_some_and(|kind| kind == "spool"))
+            .count()
     }
 
     /// The hub's directory: config, store, key, spool, log.

@@ -9,26 +9,33 @@
 )]
 
 pub mod admin;
+pub mod authserver;
 pub mod binaries;
 pub mod browser;
 pub mod demo;
 pub mod device;
 pub mod hub;
+pub mod naive;
 pub mod oidc;
 pub mod process;
 pub mod provider;
+pub mod proxy;
 pub mod scene;
 pub mod servers;
 pub mod settings;
+pub mod volume;
 pub mod wait;
 
 pub use admin::{Admin, Answer};
 pub use demo::Demo;
+pub use authserver::Authserver;
 pub use device::{Enrolled, Event, Follower, Session};
 pub use hub::Hub;
 pub use oidc::Oidc;
 pub use provider::{Fault, Provider};
+pub use proxy::Proxy;
 pub use scene::{GRANT, Scene};
 pub use servers::{Postgres, Redis};
 pub use settings::Settings;
+pub use volume::Volume;
 pub use wait::{BOUND, eventually, within};

@@ -19,7 +19,7 @@ use tokio::{
 use crate::wait::within;
 
 /// How long a process may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How much of a log is shown when a test fails.
 const TAIL: usize = 60;
 
@@ -42,7 +42,7 @@ impl Process {
     /// Starts `command` with stderr appended to `log`, and reads its ready line: one JSON object on stdout.
     ///
     /// # Errors
-    /// [`NotReady`] when it ends, or is silent for 30 s.
+    /// [`NotReady`] when it ends, or is silent for a minute and a half.
     pub async fn start(command: &mut Command, log: &Path) -> Result<(Self, Value), NotReady> {
         let mut child = command
             .stdin(Stdio::null())
@@ -135,7 +135,7 @@ impl Drop for Process {
 /// Runs `command` to its end.
 ///
 /// # Panics
-/// When it does not end within 30 s.
+/// When it does not end within a minute and a half.
 pub async fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     within("the command ends", READY_WITHIN, output)

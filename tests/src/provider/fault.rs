@@ -90,7 +90,8 @@ impl Gate {
         self.0.close();
     }
 
-    pub(super) async fn passed(&self) {
+    /// Waits until it is open.
+    pub async fn passed(&self) {
         // Nobody ever adds a permit: this waits for `close`, whose error is the opening.
         self.0.acquire().await.ok();
     }

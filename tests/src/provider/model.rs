@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::fault::Reply;
+
 /// How the server treats tokens.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -18,6 +20,8 @@ pub struct Rules {
     pub grace: Duration,
     /// Whether a redeem kills the previous access token at once.
     pub kills_access: bool,
+    /// The answer to a refresh token that is used up, revoked or unknown.
+    pub refusal: Reply,
 }
 
 impl Default for Rules {
@@ -27,6 +31,7 @@ impl Default for Rules {
             rotate: true,
             grace: Duration::ZERO,
             kills_access: false,
+            refusal: Reply::oauth(400, "invalid_grant"),
         }
     }
 }

@@ -182,7 +182,7 @@ fn process(state: &Shared, index: usize) -> Reply {
             .header("content-type", "application/json")
             .header("cache-control", "no-store")
             .body(&answer(&pair, &state.model.rules).to_string()),
-        None => Reply::oauth(400, "invalid_grant"),
+        None => state.model.rules.refusal.clone(),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use lockstep_tests::{
-    Answer, BOUND, Enrolled, GRANT, Provider, Scene, Session, Settings, admin::http, eventually, provider::Outcome,
+    Answer, Authserver, BOUND, Enrolled, GRANT, Hub, Provider, Scene, Session, Settings, admin::http, eventually,
+    provider::Outcome,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -307,4 +308,107 @@ async fn with_nobody_left_the_hub_redeems_if_it_may() {
         scene.provider.called("alice", 1, BOUND).await[0].outcome,
         Outcome::Issued
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_may_lower_its_own_weight() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let device = redeemer(&scene, "desktop").await;
+    let mut hello = device.hello(None);
+    hello["priority"] = 0.into();
+    let mut modest = Session::open(scene.hub.listen).await.expect("a connection");
+    modest.acks = true;
+    modest.send(&hello).await;
+    modest.frame("synced").await;
+    let mut cli = connect(&scene, "cli").await;
+
+    cli.ask_refresh(GRANT, 1).await;
+
+    accept(&mut cli).await;
+    modest.settle().await;
+    assert!(modest.frames.iter().all(|frame| frame["type"] != "elected"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_every_device_declines_the_hub_redeems() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let mut session = connect(&scene, "desktop").await;
+    let id = session.ask_refresh(GRANT, 1).await;
+    let elected = session.frame("elected").await;
+    session
+        .send(&json!({"type": "failed", "id": "no", "grant": GRANT, "lease": elected["lease"]["id"], "sent": false}))
+        .await;
+
+    assert_eq!(session.answer(&id).await["version"], 2);
+
+    assert!(session.frames.iter().all(|frame| frame["type"] != "redeem"));
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_taken_on_another_connection_while_its_lease_runs() {
+    let scene = Scene::set(by_devices).await;
+    scene.log_in("alice").await;
+    let device = redeemer(&scene, "desktop").await;
+    let mut other = connect(&scene, "cli").await;
+    let mut session = Session::fresh(&scene.hub, &device).await;
+    let epoch = session.frames[0]["epoch"].clone();
+    let id = other.ask_refresh(GRANT, 1).await;
+    let order = accept(&mut session).await;
+    let answer = redeem(&scene.provider, &order).await;
+    drop(session);
+
+    let mut session = Session::fresh(&scene.hub, &device).await;
+    session.send(&publish("p", &order, &epoch, &answer)).await;
+
+    assert_eq!(session.answer("p").await["version"], 2);
+    assert_eq!(other.answer(&id).await["version"], 2);
+    assert!(other.frames.iter().all(|frame| frame["type"] != "elected"));
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_the_second_of_two_results_is_kept_and_tried_before_the_grant_is_given_up() {
+    // Within its grace this server answers a used token with another new pair: two redeems of one version both succeed.
+    let server = Authserver::start(&["--grace", "10m"]).await;
+    let settings = by_devices(Settings::new(&server.token_endpoint()))
+        .example("timeout", "3s")
+        .example("grace", "10m");
+    let hub = Hub::start(settings).await;
+    let admin = hub.admin();
+    let family = server.log_in().await;
+    admin.login("alice", GRANT, &family.login).await.expect(200);
+    let device = admin
+        .enrol_as("alice", &json!({"kind": "desktop", "name": "x", "redeemer": true}))
+        .await;
+    let mut session = Session::fresh(&hub, &device).await;
+    let epoch = session.frames[0]["epoch"].clone();
+    session.ask_refresh(GRANT, 1).await;
+    let order = accept(&mut session).await;
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", order["refresh_token"].as_str().unwrap_or_default()),
+    ];
+    let first = Answer::to(http().post(server.token_endpoint()).form(&form))
+        .await
+        .expect(200);
+    drop(session);
+    eventually("the hub has redeemed as well", Duration::from_secs(60), async || {
+        (admin.grant("alice", GRANT).await["version"] == 2).then_some(())
+    })
+    .await;
+    assert_eq!(server.calls(&family).await.len(), 2);
+
+    let mut session = Session::fresh(&hub, &device).await;
+    session.send(&publish("second", &order, &epoch, &first)).await;
+    assert_eq!(session.answer("second").await["code"], "superseded");
+    drop(session);
+    // The winner's refresh token turns out to be dead.
+    server.fault(&family, json!({"kind": "invalid_grant"})).await;
+    let answer = admin.refresh("alice", GRANT).await.expect(200);
+
+    assert_eq!(answer["version"], 3, "the alternate was tried");
+    assert_eq!(admin.grant("alice", GRANT).await["health"], "ok");
 }
