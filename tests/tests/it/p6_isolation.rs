@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_tests::{BOUND, Fault, GRANT, Provider, Scene, Session, provider::Gate};
+use lockstep_tests::{
+    BOUND, Fault, GRANT, Provider, Scene, Session,
+    provider::{Gate, Rules},
+};
 use serde_json::json;
 
 /// Longer than a healthy refresh takes on a busy machine, shorter than any time-out that could hide behind it.
@@ -30,6 +33,49 @@ async fn p6_a_provider_that_hangs_does_not_delay_the_users_of_another() {
 
     assert!(asked.elapsed() < PROMPTLY, "{:?}", asked.elapsed());
     gate.open();
+}
+
+/// The most calls that were with a provider at once.
+fn at_once(provider: &Provider) -> usize {
+    let calls = provider.calls();
+    let during = |at: &Instant| {
+        calls
+            .iter()
+            .filter(|call| call.arrived <= *at && call.over.is_none_or(|over| *at < over))
+            .count()
+    };
+    calls.iter().map(|call| during(&call.arrived)).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_provider_is_never_asked_for_more_at_once_than_its_settings_allow() {
+    let rules = Rules {
+        ttl: Some(Duration::from_secs(2)),
+        ..Rules::default()
+    };
+    let limited = |settings: lockstep_tests::Settings| settings.example("max_concurrent", 2).example("lead", "1s");
+    let scene = Scene::with(rules, limited).await;
+    scene
+        .provider
+        .always(Some(Fault::SlowAnswer(Duration::from_millis(50))));
+    let mut sessions = Vec::new();
+    for n in 0..12 {
+        sessions.push(scene.session(&format!("user-{n}")).await);
+    }
+    // Devices ask for what the scheduler is about to redeem, so that both are in line for the same grant.
+    for _ in 0..12 {
+        for session in &mut sessions {
+            let version = session
+                .token(GRANT)
+                .map_or(1, |token| token["version"].as_u64().unwrap_or(1));
+            session.ask_refresh(GRANT, version).await;
+        }
+        for session in &mut sessions {
+            session.settle().await;
+        }
+    }
+    assert!(scene.provider.calls().len() > 24);
+    assert!(at_once(&scene.provider) <= 2, "{} at once", at_once(&scene.provider));
 }
 
 #[tokio::test(flavor = "multi_thread")]
