@@ -4,6 +4,8 @@
 mod admin_api;
 mod browser;
 mod client_demo;
+mod cluster;
+mod cluster_trouble;
 mod crash_loop;
 mod device_codes;
 mod drop_in;

@@ -1,0 +1,225 @@
+//! Redis gone, PostgreSQL gone, PostgreSQL gone back in time: what several nodes do then, and that it heals.
+
+use std::{fs, time::Duration};
+
+use lockstep_tests::{
+    BOUND, Cluster, Event, Fault, GRANT, Hub, Postgres, Session,
+    cluster::{HEALED, holds},
+    eventually,
+    provider::{Gate, Rules},
+};
+
+/// How many results wait in a hub's spool.
+fn results(hub: &Hub) -> usize {
+    let spool = fs::read_dir(hub.dir().join("spool")).expect("the spool").flatten();
+    let is_result = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|kind| kind == "spool");
+    spool.filter(is_result).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_one_redeem_answers_all_nodes_and_the_return_heals() {
+    let mut cluster = Cluster::start().await;
+    cluster.user("alice").await;
+    let mut sessions = cluster.sessions("alice").await;
+    let mut version = 1;
+    let mut round = async |cluster: &Cluster, sessions: &mut [Session]| {
+        let rejected = version;
+        let asks = sessions.iter_mut().map(|session| session.refresh(GRANT, rejected));
+        version += 1;
+        for answer in futures::future::join_all(asks).await {
+            assert_eq!(answer["version"], version, "{answer}");
+        }
+        for session in sessions {
+            holds(session, version).await;
+        }
+        assert_eq!(cluster.provider.calls().len() as u64, version - 1, "one redeem each");
+    };
+
+    round(&cluster, &mut sessions).await;
+    cluster.redis.as_ref().expect("a Redis").flush().await;
+    round(&cluster, &mut sessions).await;
+
+    cluster.redis.as_mut().expect("a Redis").kill9().await;
+    for _ in 0..3 {
+        round(&cluster, &mut sessions).await;
+    }
+    cluster.all_say("degraded").await;
+    assert_eq!(cluster.readyz(0).await.status, 200, "degraded, not down");
+    for _ in 0..3 {
+        round(&cluster, &mut sessions).await;
+    }
+
+    cluster.redis.as_mut().expect("a Redis").start_again().await;
+    cluster.all_say("ok").await;
+    round(&cluster, &mut sessions).await;
+    assert!(cluster.provider.overlapping().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_store_good_tokens_are_served_and_what_was_redeemed_lands_later() {
+    let mut cluster = Cluster::start().await;
+    let device = cluster.user("alice").await;
+    let bob = cluster.user("bob").await;
+    let mut sessions = cluster.sessions("alice").await;
+    let mut other = cluster.session(1, &bob).await;
+    let gate = Gate::closed();
+    cluster.provider.fault(Fault::HoldAfter(gate.clone()));
+    sessions[0].ask_refresh(GRANT, 1).await;
+    cluster.provider.called("alice", 1, BOUND).await;
+
+    cluster.postgres.stop_at_once().await;
+    gate.open();
+    eventually("the result is in the spool", HEALED, async || {
+        (results(&cluster.hubs[0]) == 1).then_some(())
+    })
+    .await;
+
+    let answer = other.refresh(GRANT, 1).await;
+    assert_eq!(
+        (&answer["type"], &answer["code"]),
+        (&"error".into(), &"unavailable".into()),
+        "{answer}"
+    );
+    assert!(
+        cluster.provider.calls_of("bob").is_empty(),
+        "nothing is redeemed that could not be kept"
+    );
+    for node in 0..3 {
+        let token = cluster.get_token(node, &device).await.expect(200);
+        assert_eq!(token["version"], 1, "what is good is served");
+        assert_eq!(cluster.readyz(node).await.status, 503);
+    }
+    assert!(sessions[2].settle().await.is_empty(), "sessions live");
+
+    cluster.postgres.start_again().await;
+    for session in &mut sessions {
+        holds(session, 2).await;
+    }
+    assert_eq!(cluster.provider.calls_of("alice").len(), 1);
+    assert!(!cluster.provider.is_revoked("alice"));
+    eventually("bob's refresh works again", HEALED, async || {
+        (other.refresh(GRANT, 1).await["version"] == 2).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.provider.calls_of("bob").len(), 1);
+    eventually("the spool is empty", HEALED, async || {
+        (results(&cluster.hubs[0]) == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_was_spooled_by_a_node_that_died_lands_when_both_are_back() {
+    let mut cluster = Cluster::with(2, true, Rules::default(), |settings| settings.example("lease", "30s")).await;
+    cluster.user("alice").await;
+    let mut sessions = cluster.sessions("alice").await;
+    let gate = Gate::closed();
+    cluster.provider.fault(Fault::HoldAfter(gate.clone()));
+    sessions[0].ask_refresh(GRANT, 1).await;
+    cluster.provider.called("alice", 1, BOUND).await;
+    cluster.postgres.stop_at_once().await;
+    gate.open();
+    eventually("the result is in the spool", HEALED, async || {
+        (results(&cluster.hubs[0]) == 1).then_some(())
+    })
+    .await;
+    cluster.hubs[0].kill9().await;
+    cluster.postgres.start_again().await;
+    cluster.hubs[0].start_again().await;
+
+    holds(&mut sessions[1], 2).await;
+    assert_eq!(cluster.provider.calls().len(), 1, "and nothing was sent twice");
+}
+
+/// Waits until every node has written down all that the store holds.
+async fn witnessed(cluster: &Cluster) {
+    let commits = cluster.postgres.run("SELECT sum(commits) FROM lockstep.marks").await;
+    for hub in &cluster.hubs {
+        eventually("the witness is up to date", HEALED, async || {
+            let witness = fs::read_to_string(hub.dir().join("spool/witness")).unwrap_or_default();
+            witness.ends_with(&format!("commits {commits}\n")).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn go_back(postgres: &mut Postgres) {
+    postgres.stop_at_once().await;
+    postgres.restore().await;
+    postgres.start_again().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_went_back_in_time_is_noticed_by_hubs_that_run() {
+    let mut cluster = Cluster::with(2, true, Rules::default(), |settings| settings).await;
+    let device = cluster.user("alice").await;
+    cluster.postgres.stop_at_once().await;
+    cluster.postgres.back_up().await;
+    cluster.postgres.start_again().await;
+    let (mut session, welcome) = Session::connect(&cluster.hubs[1], &device, None).await;
+    eventually("the store is back", HEALED, async || {
+        (session.refresh(GRANT, 1).await["version"] == 2).then_some(())
+    })
+    .await;
+    let cursor = session.cursor().expect("a cursor");
+    witnessed(&cluster).await;
+
+    go_back(&mut cluster.postgres).await;
+
+    assert_eq!(session.closed_within(HEALED).await, Some(1001));
+    for node in 0..2 {
+        cluster
+            .grant(node, "alice", "suspect", |grant| grant["health"] == "suspect")
+            .await;
+        let (back, again) = Session::connect(&cluster.hubs[node], &device, Some(&cursor)).await;
+        assert_eq!(again["resume"], "reset");
+        assert_ne!(again["epoch"], welcome["epoch"]);
+        drop(back);
+    }
+    assert_eq!(cluster.provider.calls().len(), 1, "no old refresh token is replayed");
+    assert!(!cluster.provider.is_revoked("alice"));
+
+    let pair = cluster.provider.login("alice");
+    cluster.admin(0).login("alice", GRANT, &pair.login()).await.expect(200);
+    let mut back = cluster.session(1, &device).await;
+    let token = back.until("the login", |frame| frame["type"] == "token").await;
+    assert_eq!(token["access_token"], pair.access_token.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_went_back_in_time_is_noticed_at_the_start() {
+    let mut cluster = Cluster::with(2, true, Rules::default(), |settings| settings).await;
+    let device = cluster.user("alice").await;
+    cluster.postgres.stop_at_once().await;
+    cluster.postgres.back_up().await;
+    cluster.postgres.start_again().await;
+    let (mut session, welcome) = Session::connect(&cluster.hubs[0], &device, None).await;
+    eventually("the store is back", HEALED, async || {
+        (session.refresh(GRANT, 1).await["version"] == 2).then_some(())
+    })
+    .await;
+    witnessed(&cluster).await;
+    for hub in &mut cluster.hubs {
+        hub.kill9().await;
+    }
+    go_back(&mut cluster.postgres).await;
+    for hub in &mut cluster.hubs {
+        hub.start_again().await;
+    }
+    for node in 0..2 {
+        cluster
+            .grant(node, "alice", "suspect", |grant| grant["health"] == "suspect")
+            .await;
+    }
+    let (mut session, again) = Session::connect(&cluster.hubs[1], &device, session.cursor().as_deref()).await;
+    assert_eq!(again["resume"], "reset");
+    assert_ne!(again["epoch"], welcome["epoch"]);
+    assert!(
+        !matches!(
+            session.next_within(Duration::from_millis(100)).await,
+            Some(Event::Closed(_))
+        ),
+        "and stays"
+    );
+    assert_eq!(cluster.provider.calls().len(), 1, "no old refresh token is replayed");
+}
