@@ -291,6 +291,7 @@ pub fn store_available(available: bool) {
 
 /// Whether lock and bus between nodes work.
 pub fn cluster_available(available: bool) {
+    super::alert::cluster_available(available);
     gauge!(CLUSTER_AVAILABLE).set(f64::from(u8::from(available)));
 }
 
@@ -304,6 +305,15 @@ pub fn cluster_nodes(nodes: usize) {
 pub(super) fn ratios(success: f64, conflict: f64) {
     gauge!(REFRESH_SUCCESS_RATIO).set(success);
     gauge!(CONFLICT_RATIO).set(conflict);
+}
+
+/// Shows every alert as calm before any begins.
+pub(super) fn expect_alerts() {
+    for alert in super::alert::Alert::ALL {
+        gauge!(ALERT_ACTIVE, "alert" => alert.as_str()).set(0.0);
+        counter!(ALERTS, "alert" => alert.as_str()).increment(0);
+    }
+    gauge!(STORE_AVAILABLE).set(1.0);
 }
 
 /// An alert began, rose or ended.

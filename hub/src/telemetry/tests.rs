@@ -136,6 +136,33 @@ fn what_has_not_happened_yet_is_shown_at_zero() {
     }
 }
 
+/// An operator who is woken looks a name up in that page: it has them all, and no others.
+#[test]
+fn the_page_for_operators_names_every_metric_and_every_alert() {
+    let page = include_str!("../../../docs/operating.md");
+    let quoted: BTreeSet<_> = page.split('`').skip(1).step_by(2).collect();
+    let known: BTreeSet<_> = metrics::TABLE.iter().map(|metric| metric.name).collect();
+    let missing: Vec<_> = known
+        .iter()
+        .filter(|name| !page.contains(&format!("| `{name}` |")))
+        .collect();
+    assert!(missing.is_empty(), "not in the table of the page: {missing:?}");
+    let named = quoted.iter().filter(|word| word.starts_with("lockstep_"));
+    let strange: Vec<_> = named.filter(|name| !known.contains(*name)).collect();
+    assert!(strange.is_empty(), "no such metrics: {strange:?}");
+
+    let alerts = page
+        .split("## Alerts")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .expect("a chapter");
+    let told: Vec<_> = alerts
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+        .collect();
+    assert_eq!(told, super::alert::Alert::ALL.map(super::alert::Alert::as_str));
+}
+
 #[test]
 fn the_process_measures_itself() {
     metrics::install();

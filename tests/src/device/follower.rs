@@ -8,13 +8,16 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::{task::AbortHandle, time::sleep};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
-use super::{Enrolled, Event, Session, session::is_state};
+use super::{Enrolled, Event, Session, poller, session::is_state};
 use crate::wait::{eventually, within};
 
 /// How soon it tries again when the hub is gone. Short: tests kill hubs often.
-const AGAIN_AFTER: Duration = Duration::from_millis(50);
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long it waits for the hub's `welcome`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,10 +33,10 @@ pub struct Seen {
 }
 
 #[derive(Default)]
-struct Diary {
+pub(super) struct Diary {
     seen: Vec<Seen>,
     held: HashMap<String, Value>,
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
     epoch: String,
     connects: usize,
     closes: Vec<u16>,
@@ -51,8 +54,20 @@ pub struct Follower {
 impl Follower {
     /// Starts it. It needs no hub to be there yet.
     pub fn start(listen: SocketAddr, device: Enrolled) -> Self {
+        Self::roaming(vec![listen], device)
+    }
+
+    /// The same, going on to the next of several hubs whenever one is lost.
+    pub fn roaming(hubs: Vec<SocketAddr>, device: Enrolled) -> Self {
         let diary = Arc::new(Mutex::new(Diary::default()));
-        let task = tokio::spawn(follow(listen, device.clone(), diary.clone())).abort_handle();
+        let task = tokio::spawn(follow(hubs, device.clone(), diary.clone())).abort_handle();
+        Self { device, diary, task }
+    }
+
+    /// The same on long-poll.
+    pub fn polling(hubs: Vec<SocketAddr>, device: Enrolled) -> Self {
+        let diary = Arc::new(Mutex::new(Diary::default()));
+        let task = tokio::spawn(poller::poll(hubs, device.clone(), diary.clone())).abort_handle();
         Self { device, diary, task }
     }
 
@@ -120,9 +135,9 @@ impl Drop for Follower {
     }
 }
 
-async fn follow(listen: SocketAddr, device: Enrolled, diary: Arc<Mutex<Diary>>) {
-    loop {
-        if let Ok(mut session) = Session::open(listen).await {
+async fn follow(hubs: Vec<SocketAddr>, device: Enrolled, diary: Arc<Mutex<Diary>>) {
+    for listen in hubs.iter().cycle() {
+        if let Ok(Ok(mut session)) = timeout(PATIENCE, Session::open(*listen)).await {
             session.acks = true;
             let cursor = lock(&diary).cursor.clone();
             session.send(&device.hello(cursor.as_deref())).await;
@@ -148,7 +163,7 @@ async fn follow(listen: SocketAddr, device: Enrolled, diary: Arc<Mutex<Diary>>) 
 }
 
 impl Diary {
-    fn take(&mut self, frame: Value) {
+    pub(super) fn take(&mut self, frame: Value) {
         if frame["type"] == "welcome" {
             self.connects += 1;
             frame["epoch"].as_str().unwrap_or_default().clone_into(&mut self.epoch);
@@ -223,6 +238,6 @@ pub async fn all_reach(followers: &[Follower], grant: &str, version: u64, bound:
     within("all devices converge", bound + Duration::from_secs(1), all).await;
 }
 
-fn lock(diary: &Arc<Mutex<Diary>>) -> MutexGuard<'_, Diary> {
+pub(super) fn lock(diary: &Mutex<Diary>) -> MutexGuard<'_, Diary> {
     diary.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! Devices that speak the protocol themselves.
 
 mod follower;
+mod poller;
 mod session;
 
 pub use follower::{Follower, Seen, all_reach, assert_lawful};

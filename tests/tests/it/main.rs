@@ -2,12 +2,15 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod admin_api;
+
+mod alerts;
 mod browser;
 mod client_demo;
 mod cluster;
 mod cluster_trouble;
 mod crash_loop;
 mod device_codes;
+mod deploy;
 mod drop_in;
 mod election;
 mod external_identity;
@@ -35,3 +38,5 @@ mod stock_clients;
 mod store_trouble;
 mod upkeep;
 mod unknown;
+mod upkeep;
+mod torture;

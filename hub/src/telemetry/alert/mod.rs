@@ -32,6 +32,7 @@ static COMMITTED: AtomicU64 = AtomicU64::new(0);
 static CONFLICTS: AtomicU64 = AtomicU64::new(0);
 static LEASE_WAIT_TIMEOUTS: AtomicU64 = AtomicU64::new(0);
 static STORE_UNAVAILABLE: AtomicBool = AtomicBool::new(false);
+static CLUSTER_UNAVAILABLE: AtomicBool = AtomicBool::new(false);
 /// As many as there are providers, at most.
 static MISCONFIGURED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -70,6 +71,11 @@ pub(super) fn store_available(available: bool) {
     STORE_UNAVAILABLE.store(!available, Ordering::Relaxed);
 }
 
+/// Whether lock and bus between nodes work.
+pub(super) fn cluster_available(available: bool) {
+    CLUSTER_UNAVAILABLE.store(!available, Ordering::Relaxed);
+}
+
 fn counts() -> Counts {
     let misconfigured = MISCONFIGURED.lock().unwrap_or_else(PoisonError::into_inner).len();
     Counts {
@@ -80,6 +86,7 @@ fn counts() -> Counts {
         lease_wait_timeouts: LEASE_WAIT_TIMEOUTS.load(Ordering::Relaxed),
         misconfigured: misconfigured as u64,
         store_unavailable: STORE_UNAVAILABLE.load(Ordering::Relaxed),
+        cluster_unavailable: CLUSTER_UNAVAILABLE.load(Ordering::Relaxed),
     }
 }
 
@@ -87,6 +94,7 @@ fn counts() -> Counts {
 pub async fn run(settings: Alerts, node: String) {
     let webhook = Webhook::start(&settings, &node);
     let mut rules = Rules::new(settings);
+    metrics::expect_alerts();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     for n in 0_u64.. {

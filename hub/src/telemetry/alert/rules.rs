@@ -6,6 +6,9 @@ use lockstep_engine::time::Mono;
 
 use crate::config::Alerts;
 
+/// A restart of Redis is no alert.
+const CLUSTER_DOWN_SECONDS: f64 = 10.0;
+
 /// What has been counted since the hub started, and what is the case now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -21,6 +24,8 @@ pub struct Counts {
     pub misconfigured: u64,
     /// Whether the store does not do what it is told, now.
     pub store_unavailable: bool,
+    /// Whether lock and bus between nodes do not work, now.
+    pub cluster_unavailable: bool,
 }
 
 /// The built-in alerts.
@@ -34,15 +39,18 @@ pub enum Alert {
     ProviderMisconfigured,
     /// The store does not do what it is told.
     StoreUnavailable,
+    /// Lock and bus between nodes have not worked for a while.
+    ClusterUnavailable,
 }
 
 impl Alert {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::ConflictRate,
         Self::LeaseWaitTimeouts,
         Self::ProviderMisconfigured,
         Self::StoreUnavailable,
+        Self::ClusterUnavailable,
     ];
 
     /// Its name in logs, metrics and webhooks.
@@ -52,6 +60,7 @@ impl Alert {
             Self::LeaseWaitTimeouts => "lease_wait_timeouts",
             Self::ProviderMisconfigured => "provider_misconfigured",
             Self::StoreUnavailable => "store_unavailable",
+            Self::ClusterUnavailable => "cluster_unavailable",
         }
     }
 
@@ -62,6 +71,7 @@ impl Alert {
             Self::LeaseWaitTimeouts => "redeems take so long that those who wait for them give up",
             Self::ProviderMisconfigured => "a provider refuses the hub itself: its settings are wrong",
             Self::StoreUnavailable => "the store does not do what it is told: nothing is redeemed",
+            Self::ClusterUnavailable => "nodes do not hear of each other: slower, but not wrong",
         }
     }
 }
@@ -94,6 +104,7 @@ pub struct Rules {
     settings: Alerts,
     redeems: Window,
     minute: Window,
+    cluster_down_since: Option<Mono>,
     states: [State; Alert::ALL.len()],
 }
 
@@ -109,6 +120,7 @@ impl Rules {
         Self {
             redeems: Window::new(settings.conflict_rate_window),
             minute: Window::new(Duration::from_secs(60)),
+            cluster_down_since: None,
             states: Default::default(),
             settings,
         }
@@ -123,6 +135,12 @@ impl Rules {
             success: ratio(redeems.committed, redeems.redeems).unwrap_or(1.0),
             conflict: ratio(redeems.conflicts, redeems.redeems).unwrap_or(0.0),
         };
+        self.cluster_down_since = counts
+            .cluster_unavailable
+            .then(|| self.cluster_down_since.unwrap_or(now));
+        let cluster_down = self
+            .cluster_down_since
+            .map_or(0.0, |since| now.since(since).as_secs_f64());
         let timeouts = f64::from(self.settings.lease_wait_timeouts_per_minute);
         let values = [
             (
@@ -135,6 +153,7 @@ impl Rules {
             ),
             (float(counts.misconfigured), [0.0; 3]),
             (f64::from(u8::from(counts.store_unavailable)), [0.0; 3]),
+            (cluster_down, [CLUSTER_DOWN_SECONDS; 3]),
         ];
         let calm = self.settings.calm;
         let changes = Alert::ALL.into_iter().zip(&mut self.states).zip(values);

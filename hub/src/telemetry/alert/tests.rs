@@ -121,6 +121,20 @@ fn what_was_counted_before_the_start_is_not_held_against_it() {
 }
 
 #[test]
+fn nodes_that_hear_nothing_for_ten_seconds_are_an_alert_and_a_restart_of_redis_is_none() {
+    let mut watch = Watch::new();
+    watch.counts.cluster_unavailable = true;
+    assert_eq!(watch.ticks(9), []);
+    watch.counts.cluster_unavailable = false;
+    assert_eq!(watch.ticks(5), []);
+    watch.counts.cluster_unavailable = true;
+    assert_eq!(watch.ticks(12), [(Alert::ClusterUnavailable, 1)]);
+    watch.counts.cluster_unavailable = false;
+    assert_eq!(watch.ticks(119), []);
+    assert_eq!(watch.ticks(5), [(Alert::ClusterUnavailable, 0)]);
+}
+
+#[test]
 fn a_misconfigured_provider_and_a_store_that_is_away_are_alerts_at_once() {
     let mut watch = Watch::new();
     watch.counts.misconfigured = 1;

@@ -1,0 +1,227 @@
+//! Everything that takes part: providers, store, bus, hubs, links between them, users with their devices.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures::future::join_all;
+use tempfile::TempDir;
+
+use crate::{
+    device::Follower,
+    hub::Hub,
+    link::{Link, Weather},
+    provider::{Provider, Rules},
+    servers::{Postgres, Redis},
+    settings::Settings,
+};
+
+/// How long the tokens live that the providers issue.
+pub const LIFE: Duration = Duration::from_secs(6);
+/// How long the graceful provider takes a used refresh token: longer than any fault lasts.
+const GRACE: Duration = Duration::from_secs(120);
+/// How many hubs.
+const NODES: usize = 3;
+/// How many users, each with as many devices.
+const USERS: usize = 12;
+const DEVICES: usize = 5;
+
+/// What a link of a node leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// Its store.
+    Postgres,
+    /// Its bus.
+    Redis,
+    /// The providers.
+    Providers,
+    /// Its devices.
+    Devices,
+}
+
+impl Wire {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Providers, Self::Devices];
+}
+
+/// A hub and the links that it has.
+pub struct Node {
+    /// The hub.
+    pub hub: Hub,
+    postgres: Link,
+    redis: Link,
+    providers: [Link; 2],
+    devices: Link,
+}
+
+impl Node {
+    /// Changes what a link of it does.
+    pub fn turn(&self, wire: Wire, weather: Weather) {
+        match wire {
+            Wire::Postgres => self.postgres.turn(weather),
+            Wire::Redis => self.redis.turn(weather),
+            Wire::Providers => self.providers.iter().for_each(|link| link.turn(weather)),
+            Wire::Devices => self.devices.turn(weather),
+        }
+    }
+}
+
+/// A user, one grant, and the devices that follow it.
+pub struct User {
+    /// Its name; also the family at the provider.
+    pub name: String,
+    /// Whether its provider forgives a used refresh token for a while.
+    pub graceful: bool,
+    /// Half of them on long-poll.
+    pub devices: Vec<Follower>,
+}
+
+impl User {
+    /// The grant's name.
+    pub fn grant(&self) -> &'static str {
+        if self.graceful { "graceful/main" } else { "strict/main" }
+    }
+}
+
+/// All of it.
+pub struct Arena {
+    /// Takes a used refresh token again within [`GRACE`].
+    pub graceful: Provider,
+    /// Revokes a family when a refresh token comes twice.
+    pub strict: Provider,
+    /// The store.
+    pub postgres: Postgres,
+    /// The bus.
+    pub redis: Redis,
+    /// The hubs.
+    pub nodes: Vec<Node>,
+    /// The users.
+    pub users: Vec<User>,
+    _keys: TempDir,
+}
+
+impl Arena {
+    /// Starts everything and waits for nothing but the hubs.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start() -> Self {
+        let rules = |grace| Rules {
+            ttl: Some(LIFE),
+            grace,
+            ..Rules::default()
+        };
+        let (graceful, strict) = tokio::join!(Provider::with(rules(GRACE)), Provider::with(rules(Duration::ZERO)));
+        let (postgres, redis) = tokio::join!(Postgres::start(), Redis::start());
+        let keys = TempDir::with_prefix("lockstep-keys-").expect("a temporary directory");
+        let key = keys.path().join("lockstep.key").display().to_string();
+        let mut nodes = Vec::new();
+        for nth in 0..NODES {
+            nodes.push(node(nth, &key, &postgres.url(), &redis.url(), [&graceful, &strict]).await);
+        }
+        let mut arena = Self {
+            graceful,
+            strict,
+            postgres,
+            redis,
+            nodes,
+            users: Vec::new(),
+            _keys: keys,
+        };
+        arena.users = join_all((0..USERS).map(|nth| arena.user(nth))).await;
+        arena
+    }
+
+    /// The provider of a user's grant.
+    pub fn provider(&self, user: &User) -> &Provider {
+        if user.graceful { &self.graceful } else { &self.strict }
+    }
+
+    /// Brings a fresh login of a user, through whichever node takes it. False: none did.
+    pub async fn log_in(&self, user: &User) -> bool {
+        let pair = self.provider(user).login(&user.name);
+        for node in &self.nodes {
+            let request = node.hub.admin().request(
+                reqwest::Method::PUT,
+                &format!("/admin/v1/users/{}/grants/{}", user.name, user.grant()),
+            );
+            let request = request.json(&pair.login()).timeout(Duration::from_secs(5));
+            if crate::Answer::try_to(request)
+                .await
+                .is_ok_and(|answer| answer.status == 200)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn user(&self, nth: usize) -> User {
+        let mut user = User {
+            name: format!("user-{nth}"),
+            graceful: nth % 2 == 0,
+            devices: Vec::new(),
+        };
+        assert!(self.log_in(&user).await, "a login of {}", user.name);
+        for device in 0..DEVICES {
+            let enrolled = self.nodes[nth % NODES].hub.admin().enrol(&user.name).await;
+            let mut hubs: Vec<SocketAddr> = self.nodes.iter().map(|node| node.devices.address).collect();
+            hubs.rotate_left((nth + device) % NODES);
+            let polls = (nth + device) % 2 == 1;
+            user.devices.push(if polls {
+                Follower::polling(hubs, enrolled)
+            } else {
+                Follower::roaming(hubs, enrolled)
+            });
+        }
+        user
+    }
+}
+
+async fn node(nth: usize, key: &str, postgres: &str, redis: &str, providers: [&Provider; 2]) -> Node {
+    let address = |url: &str| -> SocketAddr {
+        let url = url::Url::parse(url).expect("a URL");
+        let addresses = url.socket_addrs(|| None).expect("an address");
+        addresses[0]
+    };
+    let (to_postgres, to_redis) = tokio::join!(Link::to(address(postgres)), Link::to(address(redis)));
+    let endpoints = providers.map(Provider::token_endpoint);
+    let to_providers = [
+        Link::to(address(&endpoints[0])).await,
+        Link::to(address(&endpoints[1])).await,
+    ];
+    let mut settings = Settings::new("http://127.0.0.1:1/unused")
+        .set("store.url", to_postgres.over(postgres))
+        .set("store.key_file", key)
+        .set("store.statement_timeout", "3s")
+        .set("cluster.url", to_redis.over(redis))
+        .set("cluster.node", format!("node-{nth}"))
+        .set("cluster.nodes", i64::try_from(NODES).unwrap_or(1))
+        .set("server.drain", "2s")
+        .set("identity.issuer", "https://hub.test")
+        .set("identity.access_token_lifetime", "24h");
+    for (name, endpoint, link, grace) in [
+        ("graceful", &endpoints[0], &to_providers[0], "100s"),
+        ("strict", &endpoints[1], &to_providers[1], "0s"),
+    ] {
+        settings = settings.provider(name, &link.over(endpoint));
+        // The judge knows by it which node made a call.
+        for (setting, value) in [
+            ("client_id", format!("node-{nth}").as_str()),
+            ("grace", grace),
+            ("lead", "2s"),
+            ("timeout", "4s"),
+            ("lease", "30s"),
+            ("late_wait", "2s"),
+        ] {
+            settings = settings.set(&format!("providers.{name}.{setting}"), value);
+        }
+    }
+    let hub = Hub::start(settings).await;
+    let devices = Link::to(hub.listen).await;
+    Node {
+        hub,
+        postgres: to_postgres,
+        redis: to_redis,
+        providers: to_providers,
+        devices,
+    }
+}

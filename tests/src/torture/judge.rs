@@ -1,0 +1,145 @@
+//! What must hold, told from the providers' records and the devices' diaries alone.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    arena::{Arena, User, Wire},
+    chaos::{Event, What},
+};
+use crate::{
+    provider::{Call, Provider},
+    wait::eventually,
+};
+
+/// How long after its cause a redeem may be repeated because of it: the longest fault, a lease, a late wait.
+const AFTERMATH: Duration = Duration::from_secs(45);
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Token calls.
+    pub calls: usize,
+    /// Refresh tokens that were sent.
+    pub versions: usize,
+    /// Calls that repeated one whose outcome a fault had hidden.
+    pub repeats: usize,
+    /// `token` and `status` frames that devices saw.
+    pub frames: usize,
+    /// How often devices were welcomed or polled.
+    pub connects: usize,
+    /// What must not be.
+    pub faults: Vec<String>,
+}
+
+/// Waits until every device holds what the hubs hold, alive at the provider, and says how long that took.
+///
+/// # Panics
+/// When it takes longer than `bound`.
+pub async fn converge(arena: &Arena, bound: Duration) -> Duration {
+    let began = Instant::now();
+    for user in &arena.users {
+        eventually(
+            &format!("all devices of {} hold the newest", user.name),
+            bound,
+            async || agrees(arena, user).then_some(()),
+        )
+        .await;
+    }
+    began.elapsed()
+}
+
+/// All devices hold one token, which the provider issued last and with a life of its own: nothing is on its way.
+fn agrees(arena: &Arena, user: &User) -> bool {
+    let newest = arena.provider(user).newest(&user.name);
+    let soon = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+        + 600;
+    user.devices.iter().all(|device| {
+        device.holds(user.grant()).is_some_and(|held| {
+            held["access_token"] == newest.access_token.as_str() && held["expires_at"].as_u64() > Some(soon)
+        })
+    })
+}
+
+/// Judges the whole run.
+pub fn judge(arena: &Arena, events: &[Event]) -> Verdict {
+    let mut verdict = Verdict::default();
+    for provider in [&arena.graceful, &arena.strict] {
+        single_flight(provider, events, &mut verdict);
+    }
+    for user in &arena.users {
+        for device in &user.devices {
+            let faults = device.faults();
+            verdict.frames += device.seen().len();
+            verdict.connects += device.connects();
+            verdict.faults.extend(
+                faults
+                    .into_iter()
+                    .map(|fault| format!("P3, {} of {}: {fault}", device.device.id, user.name)),
+            );
+            let tokens = device.tokens();
+            let tokens = tokens.iter().map(|(at, token)| (*at, token.as_str()));
+            for late in arena.provider(user).sent_after_successor(tokens) {
+                verdict.faults.push(format!(
+                    "P1, {}: generation {} was sent after a device had seen its successor",
+                    user.name, late.generation
+                ));
+            }
+        }
+    }
+    verdict.faults.sort();
+    verdict.faults.dedup();
+    verdict
+}
+
+/// One call for each refresh token, but where a fault hid the outcome of the former.
+fn single_flight(provider: &Provider, events: &[Event], verdict: &mut Verdict) {
+    let mut by_token: HashMap<String, Vec<Call>> = HashMap::new();
+    for call in provider.calls() {
+        by_token.entry(call.refresh_token.clone()).or_default().push(call);
+    }
+    verdict.versions += by_token.len();
+    for calls in by_token.into_values() {
+        verdict.calls += calls.len();
+        for pair in calls.windows(2) {
+            if events.iter().any(|event| hides(event, &pair[0], &pair[1])) {
+                verdict.repeats += 1;
+            } else {
+                verdict.faults.push(format!(
+                    "P1, {}: generation {} was sent by {} and {:?} later by {}, and nothing had happened to the former",
+                    pair[0].family,
+                    pair[0].generation,
+                    node_of(&pair[0]).map_or(-1, |node| i64::try_from(node).unwrap_or(-1)),
+                    pair[1].arrived - pair[0].arrived,
+                    node_of(&pair[1]).map_or(-1, |node| i64::try_from(node).unwrap_or(-1)),
+                ));
+            }
+        }
+    }
+}
+
+/// Whether an event can have hidden the outcome of `former` from the node that made it, before `next` was made.
+fn hides(event: &Event, former: &Call, next: &Call) -> bool {
+    let was_there =
+        event.from <= next.arrived && event.to.is_none_or(|to| to + Duration::from_secs(1) >= former.arrived);
+    let is_recent =
+        next.arrived <= former.arrived + AFTERMATH || event.to.is_none_or(|to| next.arrived <= to + AFTERMATH);
+    let concerns = match event.what {
+        What::Kill(node) | What::Pause(node) => Some(node) == node_of(former),
+        What::Cut(node, wire) | What::Silence(node, wire) => {
+            Some(node) == node_of(former) && matches!(wire, Wire::Providers | Wire::Postgres)
+        }
+        What::PostgresStop | What::Provider(_) => true,
+        What::RedisKill | What::RedisPause | What::RedisFlush => false,
+    };
+    was_there && is_recent && concerns
+}
+
+/// Each node has a client id of its own.
+fn node_of(call: &Call) -> Option<usize> {
+    call.parameters.get("client_id")?.strip_prefix("node-")?.parse().ok()
+}

@@ -1,0 +1,9 @@
+//! Three hubs, sixty devices, and everything that may break, broken at random; and a judge who has seen it all.
+
+mod arena;
+mod chaos;
+mod judge;
+
+pub use arena::{Arena, Node, User, Wire};
+pub use chaos::{Event, What, run as torment};
+pub use judge::{Verdict, converge, judge};

@@ -1,0 +1,122 @@
+//! The torture run: hubs killed and paused, Redis killed, stopped and emptied, PostgreSQL stopped as by a loss of power,
+//! links cut and silenced, while tokens of six seconds rotate; and the rolling restart, in which nothing may be lost.
+//!
+//! ```sh
+//! LOCKSTEP_TORTURE_SECONDS=3600 LOCKSTEP_TORTURE_SEED=7 cargo test -p lockstep-tests torture -- --nocapture
+//! ```
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lockstep_tests::{
+    eventually,
+    torture::{Arena, converge, judge, torment},
+};
+use rustix::process::Signal;
+
+/// How long after the last repair every device holds the newest: a lease, a late wait, a reconnect, a slow machine.
+const CONVERGED_WITHIN: Duration = Duration::from_secs(90);
+/// Long enough for nothing to be due while the run is judged.
+const LONG_LIFE: Duration = Duration::from_secs(3600);
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// From here on tokens live long: what is held at the end stays.
+fn calm(arena: &Arena) {
+    for provider in [&arena.graceful, &arena.strict] {
+        provider.rules(|rules| rules.ttl = Some(LONG_LIFE));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn torture_breaks_no_promise() {
+    let seconds = number("LOCKSTEP_TORTURE_SECONDS").unwrap_or(120);
+    let seed = number("LOCKSTEP_TORTURE_SEED").unwrap_or_else(rand::random);
+    let replay = format!(
+        "LOCKSTEP_TORTURE_SECONDS={seconds} LOCKSTEP_TORTURE_SEED={seed} cargo test -p lockstep-tests torture_breaks -- --nocapture"
+    );
+    eprintln!("to replay: {replay}");
+    let mut arena = Arena::start().await;
+    let chaos = torment(&mut arena, seed, Duration::from_secs(seconds)).await;
+    calm(&arena);
+    // Whoever was told to log in does, as long as it takes.
+    eventually("nobody has to log in any more", CONVERGED_WITHIN, async || {
+        let mut all_good = true;
+        for user in &arena.users {
+            let held = user.devices.iter().filter_map(|device| device.holds(user.grant()));
+            if held.into_iter().any(|frame| frame["health"] == "reauth_required") {
+                all_good = false;
+                arena.log_in(user).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        all_good.then_some(())
+    })
+    .await;
+    let took = converge(&arena, CONVERGED_WITHIN).await;
+    let verdict = judge(&arena, &chaos.events);
+
+    let mut kinds = BTreeMap::new();
+    for event in &chaos.events {
+        let kind = format!("{:?}", event.what);
+        let kind = kind.split('(').next().unwrap_or_default().to_owned();
+        *kinds.entry(kind).or_insert(0) += 1;
+    }
+    eprintln!(
+        "broken: {kinds:?}\nfound: {verdict:#?}\nlogins made necessary: {:?}\nconverged {took:?} after the last repair",
+        chaos.lost
+    );
+    assert!(
+        verdict.faults.is_empty(),
+        "{} faults, the first: {}\nreplay: {replay}",
+        verdict.faults.len(),
+        verdict.faults[0]
+    );
+    let even = |name: &String| {
+        name.trim_start_matches("user-")
+            .parse::<usize>()
+            .is_ok_and(|nth| nth % 2 == 0)
+    };
+    let lost: Vec<_> = chaos.lost.iter().filter(|name| even(name)).collect();
+    assert!(
+        lost.is_empty(),
+        "lost at the provider with a grace: {lost:?}\nreplay: {replay}"
+    );
+    assert!(
+        verdict.versions > 50 && verdict.frames > 500,
+        "something rotated: {verdict:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_loses_nothing_and_redeems_nothing_twice() {
+    let mut arena = Arena::start().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for nth in 0..arena.nodes.len() {
+        let hub = &mut arena.nodes[nth].hub;
+        hub.signal(Signal::TERM);
+        let status = hub.ended(Duration::from_secs(60)).await;
+        assert!(status.success(), "{status}");
+        hub.start_again().await;
+        let admin = hub.admin();
+        eventually("the restarted node is ready", Duration::from_secs(30), async || {
+            let ready = admin.anonymous(reqwest::Method::GET, "/readyz").send().await;
+            ready.is_ok_and(|answer| answer.status().is_success()).then_some(())
+        })
+        .await;
+    }
+    calm(&arena);
+    let took = converge(&arena, CONVERGED_WITHIN).await;
+    let verdict = judge(&arena, &[]);
+    eprintln!("found: {verdict:#?}\nconverged {took:?} after the last restart");
+    assert_eq!((verdict.faults.as_slice(), verdict.repeats), ([].as_slice(), 0));
+    assert!(verdict.versions > 30, "{verdict:?}");
+    for user in &arena.users {
+        let seen = user.devices.iter().flat_map(lockstep_tests::Follower::seen);
+        let bad: Vec<_> = seen
+            .filter(|seen| seen.frame["health"] == "reauth_required" || seen.frame["health"] == "suspect")
+            .collect();
+        assert!(bad.is_empty(), "{}: {bad:?}", user.name);
+    }
+}
