@@ -116,6 +116,7 @@ async fn redeems(store: &Arc<dyn Store>, size: u64, bytes: usize) -> (Vec<Durati
             holder: me(),
             from_version: record.version,
             over: None,
+            fence: Some(record.fence),
             ttl_ms: 45_000,
             purpose: Purpose::Redeem,
             for_device: false,

@@ -46,7 +46,6 @@ def call(method, url, body=None):
         return json.loads(answer.read() or "null")
 
 
-@unittest.skipUnless((BIN / "lockstep-hub").exists() and (BIN / "client-demo").exists(), f"no binaries in {BIN}: cargo build")
 class Storm(unittest.TestCase):
     def start(self, *command):
         process = Process(*map(str, command), log=self.dir / f"{pathlib.Path(command[0]).name}.log")
@@ -71,6 +70,8 @@ class Storm(unittest.TestCase):
         return hub, ready["listening"], ready["admin"]
 
     def setUp(self):
+        for name in ("lockstep-hub", "client-demo"):
+            self.assertTrue((BIN / name).exists(), f"no {name} in {BIN}: cargo build")
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.dir = pathlib.Path(folder.name)

@@ -16,6 +16,12 @@ pub fn demo() -> PathBuf {
     folder().join("client-demo")
 }
 
+/// The Python with the packages that the tests need: `scripts/setup` makes it.
+pub fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
+    std::env::var_os("LOCKSTEP_PYTHON").map_or(own, PathBuf::from)
+}
+
 /// Where the binaries are. Cargo tells a test only of the binaries of its own package, so they are built here, once,
 /// into the target directory that the test itself came from. `LOCKSTEP_BIN_DIR` names ready ones instead.
 fn folder() -> &'static Path {

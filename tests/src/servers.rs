@@ -25,24 +25,24 @@ use crate::{
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A port that is free now. Whoever takes it in between makes the server fail to start, and the test with it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
     listener.local_addr().expect("its address").port()
 }
 
 /// A server that the tests start, kill and start again.
-struct Server {
-    program: PathBuf,
-    arguments: Vec<String>,
-    address: SocketAddr,
-    child: Option<Child>,
-    log: PathBuf,
+pub(crate) struct Server {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) address: SocketAddr,
+    pub(crate) child: Option<Child>,
+    pub(crate) log: PathBuf,
     /// The directory of a server that nobody will stop: it goes with the process.
-    outlived_by: Option<PathBuf>,
+    pub(crate) outlived_by: Option<PathBuf>,
 }
 
 impl Server {
-    async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -327,8 +327,17 @@ fn newest_programs() -> PathBuf {
     newest.expect("PostgreSQL is installed: run scripts/setup")
 }
 
-/// PostgreSQL refuses to run as root; then it runs as the user that its package made.
+/// PostgreSQL refuses to run as root; then it runs as the user that its package made. Debian keeps nginx out of the
+/// `PATH` of users.
 fn unprivileged(program: &Path) -> Command {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin");
+    let mut command = plain(program);
+    command.env("PATH", path);
+    command
+}
+
+fn plain(program: &Path) -> Command {
     if rustix::process::geteuid().is_root() && program.is_absolute() {
         let mut command = Command::new("setpriv");
         command
@@ -350,7 +359,7 @@ fn until_orphaned(program: &Path, directory: &Path) -> Command {
     command
 }
 
-fn directory(prefix: &str) -> TempDir {
+pub(crate) fn directory(prefix: &str) -> TempDir {
     let dir = TempDir::with_prefix(prefix).expect("a temporary directory");
     // PostgreSQL may run as another user than the test.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);

@@ -61,6 +61,11 @@ impl Net {
             // A redirect would carry a token to somewhere that nobody named.
             .redirect(Policy::none())
             .referer(false);
+        let proxy = if *proxy == Proxy::Environment && no_proxy_at_all() {
+            &Proxy::Direct
+        } else {
+            proxy
+        };
         let (http, proxies) = match proxy {
             Proxy::Environment => (http, Some(Matcher::from_env())),
             Proxy::Direct => (http.no_proxy(), None),
@@ -193,6 +198,14 @@ impl Hub {
         url.set_path(&path);
         url
     }
+}
+
+/// `NO_PROXY=*` means every host; the libraries take it for every name, but for no address.
+fn no_proxy_at_all() -> bool {
+    let mut variables = ["no_proxy", "NO_PROXY"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok());
+    variables.any(|value| value.trim() == "*")
 }
 
 fn given_roots(pem: &[u8]) -> Result<RootCertStore, Error> {

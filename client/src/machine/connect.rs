@@ -226,11 +226,13 @@ impl Machine {
             return;
         }
         if self.route.ws_ended(end) {
-            self.connect_at = Some(now.mono);
+            // Another way to the same hub: when that asked to be left alone for a while, this holds for both ways.
+            let wait = end.retry_after().unwrap_or_default();
+            self.connect_at = Some(now.mono + wait);
             out.push(Command::Event(Event::Disconnected {
                 transport: Transport::Ws,
                 reason: end.words(),
-                retry_in: Duration::ZERO,
+                retry_in: wait,
             }));
             return;
         }

@@ -12,6 +12,8 @@ use crate::{
 
 /// A poll that was cut after at least this long was cut by somebody who does not like long requests.
 const CUT_FOR_LENGTH: Duration = Duration::from_secs(3);
+/// No poll is made shorter than this: whatever cuts those too is not to be outwitted.
+const SHORTEST: Duration = Duration::from_secs(2);
 /// After so many good polls a shortened wait is doubled again.
 const LENGTHEN_AFTER: u32 = 32;
 /// A poll that brings nothing new sooner than this is followed by a pause, so that nothing spins.
@@ -126,17 +128,18 @@ impl Poller {
         matches!(self.phase, Phase::Running { poll: running, .. } if running == poll)
     }
 
-    /// The poll was cut. True: because it was long, most likely; shorter ones may pass.
+    /// The poll was cut, or its answer never came. True: because it was long, most likely; shorter ones may pass.
     pub(crate) fn shorten(&mut self, now: Now) -> bool {
         let Phase::Running { since, .. } = self.phase else {
             return false;
         };
         let lasted = now.mono.since(since);
         self.good = 0;
-        if !self.synced || lasted < CUT_FOR_LENGTH {
+        if !self.synced || lasted < CUT_FOR_LENGTH || self.wait <= SHORTEST {
             return false;
         }
-        self.wait = self.wait.min(lasted * 7 / 10);
+        // A NAT that forgets what is idle cuts in silence, some time within what was waited for.
+        self.wait = (self.wait.min(lasted) * 7 / 10).max(SHORTEST);
         self.phase = Phase::Due(now.mono);
         true
     }
@@ -146,5 +149,68 @@ impl Poller {
             Phase::Due(at) => Some(at),
             Phase::Off | Phase::AfterPersist(_) | Phase::Running { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timing::DEFAULT;
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            mono: Mono(seconds * 1000),
+            ..Now::default()
+        }
+    }
+
+    /// A poller that was answered once.
+    fn poller() -> Poller {
+        let mut poller = Poller::new(&DEFAULT);
+        let (poll, wait) = poller.start(None, at(0));
+        assert_eq!(wait, Duration::ZERO, "the first is there to be answered");
+        assert_eq!(poller.answered(poll, None, &DEFAULT, at(0)), Some(false));
+        poller
+    }
+
+    fn wait_after(lasted: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let mut poller = poller();
+        let mut waits = Vec::new();
+        for lasted in lasted {
+            poller.start(None, at(0));
+            if !poller.shorten(at(lasted)) {
+                break;
+            }
+            waits.push(poller.start(None, at(0)).1.as_secs());
+        }
+        waits
+    }
+
+    #[test]
+    fn a_poll_that_is_cut_becomes_shorter_than_what_cut_it() {
+        assert_eq!(wait_after([10]), [7]);
+        assert_eq!(
+            wait_after([60]),
+            [17],
+            "nobody knows when: shorter than what was asked for"
+        );
+        assert_eq!(wait_after([1]), [] as [u64; 0], "not for its length");
+    }
+
+    #[test]
+    fn silence_after_silence_makes_them_ever_shorter_to_a_bound() {
+        assert_eq!(wait_after([50; 20]), [17, 12, 8, 6, 4, 2, 2, 2]);
+    }
+
+    #[test]
+    fn good_polls_make_them_longer_again() {
+        let mut poller = poller();
+        poller.start(None, at(0));
+        assert!(poller.shorten(at(10)));
+        for _ in 0..LENGTHEN_AFTER {
+            let (poll, _) = poller.start(None, at(0));
+            poller.answered(poll, None, &DEFAULT, at(5));
+        }
+        assert_eq!(poller.start(None, at(0)).1, Duration::from_secs(14));
     }
 }

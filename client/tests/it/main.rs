@@ -9,7 +9,9 @@
 )]
 
 mod cache;
+mod environment;
 mod hub;
+mod patience;
 mod poll;
 mod proxy;
 mod redeem;

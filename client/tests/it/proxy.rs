@@ -21,19 +21,19 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{device, grant, hub::Hub, quick, soon};
 
-const ROOT: &[u8] = include_bytes!("tls/ca.pem");
+pub const ROOT: &[u8] = include_bytes!("tls/ca.pem");
 const CERTIFICATE: &[u8] = include_bytes!("tls/server.pem");
 const KEY: &[u8] = include_bytes!("tls/server.key");
 
 /// How many connections went which way.
 #[derive(Default)]
-struct Counts {
-    tunnels: AtomicUsize,
-    forwards: AtomicUsize,
+pub struct Counts {
+    pub tunnels: AtomicUsize,
+    pub forwards: AtomicUsize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// Tunnels whatever is asked for, to whoever knows the password.
     Http,
     /// Passes plain requests on and refuses tunnels.
@@ -41,7 +41,7 @@ enum Kind {
     Socks5,
 }
 
-async fn proxy(kind: Kind) -> (SocketAddr, Arc<Counts>) {
+pub async fn proxy(kind: Kind) -> (SocketAddr, Arc<Counts>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let counts = Arc::new(Counts::default());
@@ -167,7 +167,7 @@ async fn a_proxy_that_refuses_tunnels_is_passed_by_long_poll() {
 }
 
 /// TLS in front of the hub.
-async fn tls(hub: &Hub) -> SocketAddr {
+pub async fn tls(hub: &Hub) -> SocketAddr {
     let certificates = CertificateDer::pem_slice_iter(CERTIFICATE)
         .map(Result::unwrap)
         .collect();

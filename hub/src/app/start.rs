@@ -18,7 +18,7 @@ use crate::{
     audit::{Anchor, Audit, AuditError, Event, Signer},
     clock,
     cluster::{self, Cluster, Fact, Heard},
-    config::{Config, StoreUrl},
+    config::{Config, Limits, StoreUrl},
     http::{self, AdminToken, Rates},
     identity::{Identity, IdentityError},
     provider::{ProviderError, Providers},
@@ -27,10 +27,19 @@ use crate::{
     spool::{Spool, SpoolError},
     store::{self, Mark, Pooling, Store, StoreError},
     telemetry::alert,
-    transport::{doors::Doors, listener},
+    tls::{Certificates, TlsError},
+    transport::{
+        doors::Doors,
+        listener::{self, Listener},
+    },
     user::Registry,
     vault::{Vault, VaultError},
 };
+
+/// How many connections operators and monitoring may have at once.
+const MOST_OPERATORS: usize = 256;
+/// Descriptors that are kept for the store, the providers and whatever else is not a device.
+const SPARE_FILES: u64 = 512;
 
 /// Why a hub does not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +62,9 @@ pub enum StartError {
     /// The other nodes.
     #[error("cluster: {0}")]
     Cluster(String),
+    /// Certificate and key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A provider.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -89,9 +101,9 @@ struct Ground {
 /// # Errors
 /// Why it cannot start.
 pub async fn run(config: Config) -> Result<(), StartError> {
-    raise_file_limit();
+    let files = raise_file_limit();
     keep_memory_private();
-    let config = Arc::new(config);
+    let config = Arc::new(within_files(config, files));
     let ground = lay(&config).await?;
     let public = bind(config.server.listen).await?;
     let private = bind(config.server.admin_listen).await?;
@@ -103,23 +115,29 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::spawn(cluster::listen(Arc::clone(&hub), heard));
     tokio::spawn(timers::run(Arc::clone(&hub)));
     hub.land_spool().await?;
-    open(&hub, public, private);
+    let listeners = listeners(&hub, public, private)?;
+    open(&hub, listeners);
     announce(listening, admin).map_err(io("stdout"))?;
     tracing::info!(%listening, %admin, node = %hub.me.node, epoch = %hub.epoch(), "ready");
     stop::wait(&hub).await;
     Ok(())
 }
 
-/// Each device is a file descriptor.
-fn raise_file_limit() {
+/// Each device is a file descriptor. Tells how many there may be; none: as many as it takes.
+fn raise_file_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit {
-            current: limit.maximum,
-            ..limit
-        };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    if limit.current == limit.maximum {
+        return limit.current;
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
             tracing::warn!(%error, "the limit of open files stays as it is");
+            limit.current
         }
     }
 }
@@ -135,6 +153,22 @@ fn keep_memory_private() {
     for error in [limited.err(), closed.err()].into_iter().flatten() {
         tracing::warn!(%error, "this process may leave a core dump, with tokens in it");
     }
+}
+
+/// No more connections are let in than there are descriptors for: one who is told to come back comes back, a store that
+/// cannot open its files does not.
+fn within_files(mut config: Config, files: Option<u64>) -> Config {
+    let most = files.map(|files| usize::try_from(files.saturating_sub(SPARE_FILES).max(1)).unwrap_or(usize::MAX));
+    let limit = &mut config.server.limits.max_connections;
+    if let Some(most) = most.filter(|most| *limit == 0 || *limit > *most) {
+        tracing::info!(
+            asked = *limit,
+            given = most,
+            "fewer connections than configured: the limit of open files is too low"
+        );
+        *limit = most;
+    }
+    config
 }
 
 async fn lay(config: &Config) -> Result<Ground, StartError> {
@@ -314,14 +348,44 @@ async fn assemble(
     Ok((hub, cluster.heard))
 }
 
-fn open(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) {
+fn open(hub: &Arc<Hub>, [public, private]: [Listener; 2]) {
     tokio::spawn(sweep::run(Arc::clone(hub)));
     tokio::spawn(alert::run(hub.config.alerts.clone(), hub.me.node.clone()));
     for provider in hub.providers.iter() {
         tokio::spawn(scheduler::run(Arc::clone(hub), provider.name().to_owned()));
     }
-    tokio::spawn(listener::run(Arc::clone(hub), public, None, http::public(hub)));
-    tokio::spawn(listener::run(Arc::clone(hub), private, None, http::private(hub)));
+    tokio::spawn(listener::run(Arc::clone(hub), public));
+    tokio::spawn(listener::run(Arc::clone(hub), private));
+}
+
+/// What listens for devices, and what listens for operators: they have doors of their own, so that a hub that is full of
+/// devices can still be looked after.
+fn listeners(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) -> Result<[Listener; 2], TlsError> {
+    let certificates = hub.config.tls.as_ref().map(Certificates::load).transpose()?;
+    let tls = certificates.as_ref().map(Certificates::acceptor).transpose()?;
+    if let Some(certificates) = certificates {
+        tokio::spawn(certificates.follow());
+    }
+    let private_tls = tls.clone().filter(|_| hub.config.serves_admin_over_tls());
+    let limits = Limits {
+        max_connections: MOST_OPERATORS,
+        max_connections_per_address: 0,
+        ..hub.config.server.limits.clone()
+    };
+    Ok([
+        Listener {
+            tcp: public,
+            tls,
+            doors: hub.doors.clone(),
+            router: http::public(hub),
+        },
+        Listener {
+            tcp: private,
+            tls: private_tls,
+            doors: Doors::new(limits),
+            router: http::private(hub),
+        },
+    ])
 }
 
 fn announce(listening: SocketAddr, admin: SocketAddr) -> io::Result<()> {

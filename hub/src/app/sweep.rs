@@ -63,7 +63,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
             metrics::devices(connected, behind);
             metrics::users_resident(hub.users.len());
             metrics::spool_entries(hub.spool.entries());
-            metrics::cluster_available(hub.bus.is_up());
+            metrics::cluster_available(hub.bus.trouble().is_none());
         }
     }
 }

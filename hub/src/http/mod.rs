@@ -110,7 +110,7 @@ async fn administrator(State(hub): State<Arc<Hub>>, request: Request, next: Next
 
 /// Lets no address pass that fails all the time.
 async fn doorman(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+    let address = request.extensions().get::<Peer>().map(|peer| peer.address);
     if let Some(Err(come_back)) = address.map(|address| hub.rates.may_try(address)) {
         return auth::too_often(come_back).into_response();
     }

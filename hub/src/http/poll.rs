@@ -166,3 +166,34 @@ fn answer(board: &Board, held: Option<Seq>, epoch: Epoch, now: Now) -> Response 
     );
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_is_held_as_asked_within_bounds_and_not_in_step_with_others() {
+        let cases = [
+            (None, 25.0),
+            (Some(0.0), 0.0),
+            (Some(-7.0), 0.0),
+            (Some(10.0), 10.0),
+            (Some(55.0), 55.0),
+            (Some(1e9), 55.0),
+            (Some(f64::INFINITY), 55.0),
+            (Some(f64::NAN), 25.0),
+        ];
+        for (asked, most) in cases {
+            let mut held: Vec<f64> = (0..200).map(|_| hold(asked).as_secs_f64()).collect();
+            held.sort_by(f64::total_cmp);
+            assert!(
+                held.iter().all(|held| (most * 0.8..=most).contains(held)),
+                "{asked:?}: {held:?}"
+            );
+            assert!(
+                most < 1.0 || held[199] - held[0] > most / 20.0,
+                "{asked:?}: all in step"
+            );
+        }
+    }
+}

@@ -28,6 +28,8 @@ use crate::{
 
 /// After this many pings without an answer the device is gone.
 const MOST_MISSED: u32 = 2;
+/// A device that was told so often between two pings that it asks too often does not listen, and is closed.
+const MOST_TURNED_AWAY: u32 = 1000;
 
 /// A session of a device that is known.
 pub struct Live {
@@ -36,6 +38,7 @@ pub struct Live {
     pub(super) session: Arc<Session>,
     bad: u32,
     missed: u32,
+    turned_away: u32,
     next_ping: Mono,
 }
 
@@ -54,6 +57,7 @@ impl Live {
             session,
             bad: 0,
             missed: 0,
+            turned_away: 0,
             next_ping,
         }
     }
@@ -85,10 +89,7 @@ impl Live {
                     telemetry::metrics::acked(settled.owed_since.map(|since| clock::mono().since(since)));
                     Ok(())
                 }
-                Ok(frame) => {
-                    requests::take(self, frame);
-                    Ok(())
-                }
+                Ok(frame) => self.asked(frame),
                 Err(error) => self.bad_frame(error),
             },
             Received::Drained => {
@@ -98,6 +99,20 @@ impl Live {
             }
             Received::Ping | Received::Pong => Ok(()),
         }
+    }
+
+    fn asked(&mut self, frame: ClientFrame) -> Result<(), Ended> {
+        let Err(come_back) = self.hub.rates.request(self.session.device) else {
+            requests::take(self, frame);
+            return Ok(());
+        };
+        self.turned_away += 1;
+        if self.turned_away > MOST_TURNED_AWAY {
+            telemetry::metrics::refused("flood");
+            return Err(Ended::Close(Close::TooMany));
+        }
+        requests::turn_away(self, frame, come_back);
+        Ok(())
     }
 
     fn bad_frame(&mut self, error: lockstep_protocol::BadFrame) -> Result<(), Ended> {
@@ -126,6 +141,7 @@ impl Live {
                 return Err(Ended::Gone);
             }
             self.missed += 1;
+            self.turned_away = 0;
             self.next_ping = now + self.hub.config.server.heartbeat;
             socket.ping();
         }

@@ -1,6 +1,6 @@
 //! What a live device may say, and what it turns into.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lockstep_engine::grant::{Ask, Asker, Input, ProviderReply, WaiterId};
 use lockstep_protocol::{
@@ -32,14 +32,20 @@ fn refusal(id: Option<RequestId>, grant: Option<GrantName>, code: Code, message:
     })
 }
 
+/// Turns away one frame of a device that asks too often.
+pub(super) fn turn_away(live: &Live, frame: ClientFrame, come_back: Duration) {
+    let (id, grant) = names(frame);
+    live.session.say(&HubFrame::Error(Error {
+        id,
+        grant,
+        code: Code::RateLimited,
+        message: "this device asks too often".to_owned(),
+        retry_at: Some((clock::unix() + come_back).seconds_up()),
+    }));
+}
+
 /// Takes one frame of a live device.
 pub(super) fn take(live: &Live, frame: ClientFrame) {
-    if live.hub.rates.request(live.session.device).is_err() {
-        let (id, grant) = names(frame);
-        let why = "this device asks too often";
-        live.session.say(&refusal(id, grant, Code::RateLimited, why));
-        return;
-    }
     match frame {
         // Decoded on the fast path of the session already.
         ClientFrame::Ack(ack) => drop(live.session.ack(ack.seq)),

@@ -56,7 +56,7 @@ pub async fn upgrade(State(hub): State<Arc<Hub>>, mut request: Request) -> Respo
         let Ok(upgraded) = upgrade.await else { return };
         let ended = serve(Arc::clone(&hub), upgraded, stranger).await;
         if let (Some(Close::NotAuthenticated), Some(peer)) = (ended, &peer) {
-            hub.rates.failed(peer.address.ip());
+            hub.rates.failed(peer.address);
         }
         // Held to here: the connection had its place among those that are counted.
         drop(peer);

@@ -129,8 +129,11 @@ fn every_body_of_the_examples_is_one() {
             assert_eq!(info, "");
             continue;
         };
-        let body = lines.join("\n");
-        let body = body.split_once("\n\n").map_or("", |(_, body)| body);
+        let text = lines.join("\n");
+        let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+        for length in head.lines().filter_map(|line| line.strip_prefix("Content-Length: ")) {
+            assert_eq!(length, body.len().to_string(), "{text}");
+        }
         let value = serde_json::from_str::<Value>(body);
         assert_eq!(value.is_ok(), body.starts_with('{'), "{body}");
         let definition = definition.trim();

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long the tokens live that the providers issue.
-pub const LIFE: Duration = Duration::from_secs(6);
+pub(super) const LIFE: Duration = Duration::from_secs(6);
 /// How long the graceful provider takes a used refresh token: longer than any fault lasts.
 const GRACE: Duration = Duration::from_secs(120);
 /// How many hubs.
@@ -157,7 +157,7 @@ impl Arena {
     async fn user(&self, nth: usize) -> User {
         let mut user = User {
             name: format!("user-{nth}"),
-            graceful: nth % 2 == 0,
+            graceful: nth.is_multiple_of(2),
             devices: Vec::new(),
         };
         assert!(self.log_in(&user).await, "a login of {}", user.name);

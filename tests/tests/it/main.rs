@@ -2,15 +2,15 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod admin_api;
-
 mod alerts;
 mod browser;
 mod client_demo;
 mod cluster;
 mod cluster_trouble;
 mod crash_loop;
-mod device_codes;
 mod deploy;
+mod device_codes;
+mod doors;
 mod drop_in;
 mod election;
 mod external_identity;
@@ -19,8 +19,11 @@ mod grants_login;
 mod harness;
 mod hostile;
 mod identity;
-mod newcomer;
 mod incidents;
+mod independent_client;
+mod networks;
+mod newcomer;
+mod nginx;
 mod operations;
 mod outcomes;
 mod p1_single_flight;
@@ -33,10 +36,11 @@ mod p7_secrets;
 mod p8_honest_words;
 mod poll;
 mod real_provider;
+mod restart;
 mod sessions;
 mod stock_clients;
 mod store_trouble;
-mod upkeep;
+mod tls;
+mod torture;
 mod unknown;
 mod upkeep;
-mod torture;

@@ -303,3 +303,64 @@ async fn a_device_with_the_right_may_offer_a_fresh_login() {
     let token = scene.get_token(&without, GRANT, "").await.expect(200);
     assert_eq!((&token["version"], &token["cause"]), (&2.into(), &"login".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_methods_are_answered_and_change_nothing() {
+    let scene = Scene::new().await;
+    let device = scene.user("alice").await;
+    let request = |method: Method, path: &str| {
+        let request = http().request(method, scene.hub.url(path));
+        Answer::to(request.bearer_auth(&device.access_token))
+    };
+    let head = request(Method::HEAD, "/v1/tokens").await;
+    assert_eq!((head.status, &head.body), (200, &Value::Null));
+    let length = head
+        .header("content-length")
+        .and_then(|length| length.parse::<usize>().ok());
+    assert!(length > Some(100), "as long as a GET's: {:?}", head.headers);
+    for (method, path, allowed) in [
+        (Method::OPTIONS, "/v1/tokens", "GET,HEAD"),
+        (Method::POST, "/v1/tokens", "GET,HEAD"),
+        (Method::DELETE, "/v1/grants/example/main", "PUT"),
+        (Method::GET, "/v1/grants/example/main/refresh", "POST"),
+    ] {
+        let answer = request(method.clone(), path).await;
+        assert_eq!(
+            (answer.status, answer.header("allow"), answer.text("code")),
+            (405, Some(allowed), "bad_frame"),
+            "{method} {path}"
+        );
+    }
+    let nothing = request(Method::GET, "/v1/nothing").await;
+    assert_eq!(
+        (nothing.status, nothing.header("content-type")),
+        (404, Some("application/problem+json"))
+    );
+    assert!(scene.provider.calls().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_whole_and_never_kept_by_anybody() {
+    let scene = Scene::new().await;
+    let device = scene.user("alice").await;
+    let first = scene.poll(&device, "").await;
+    let after = cursor(&first.body);
+    for (answer, status) in [
+        (first, 200),
+        (scene.poll(&device, &format!("?after={after}&wait=0")).await, 204),
+        (scene.poll(&device, "?wait=soon").await, 400),
+        (scene.get_token(&device, GRANT, "").await, 200),
+        (scene.get_token(&device, "example/none", "").await, 404),
+        (scene.post_refresh(&device, GRANT, 1).await, 200),
+    ] {
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert_eq!(answer.header("transfer-encoding"), None, "{:?}", answer.headers);
+        assert_eq!(
+            answer.header("content-length").is_some(),
+            status != 204,
+            "{:?}",
+            answer.headers
+        );
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{:?}", answer.headers);
+    }
+}

@@ -1,11 +1,10 @@
 //! Stock OAuth clients, unmodified, share one grant through the hub's token endpoint: each as its users would use it.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use lockstep_tests::{Answer, GRANT, Scene, Session, admin::http, eventually, process, provider::Rules};
+use lockstep_tests::{
+    Answer, GRANT, Scene, Session, admin::http, binaries::python, eventually, process, provider::Rules,
+};
 use oauth2::{
     AuthUrl, ClientId, HttpRequest, HttpResponse, RefreshToken, TokenResponse, TokenUrl, basic::BasicClient,
     http::Response,
@@ -17,11 +16,6 @@ use tokio::process::Command;
 const HOME: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/stock-clients");
 /// How many processes of each library wake up at once with a stale token.
 const PROCESSES: usize = 3;
-
-fn python() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python");
-    std::env::var_os("LOCKSTEP_PYTHON").map_or(own, PathBuf::from)
-}
 
 /// A grant whose access token has just expired, and a slave of it.
 async fn stale() -> (Scene, String) {

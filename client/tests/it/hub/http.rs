@@ -27,7 +27,7 @@ pub(super) struct PollQuery {
 pub(super) async fn poll(State(hub): State<Hub>, Query(query): Query<PollQuery>, request: Request) -> Response {
     let wait = query.wait.unwrap_or(0);
     let bearer = request.headers()[header::AUTHORIZATION].to_str().unwrap().to_owned();
-    let (works, cut, taken) = hub.with(|core| {
+    let (works, cut, mute, taken) = hub.with(|core| {
         core.polls.push((query.after.clone(), wait));
         if let Some(Ok(cursor)) = query.after.as_deref().map(str::parse::<Cursor>) {
             core.acked = core.acked.max(cursor.seq.0);
@@ -36,13 +36,16 @@ pub(super) async fn poll(State(hub): State<Hub>, Query(query): Query<PollQuery>,
             .takes
             .as_ref()
             .is_none_or(|takes| bearer == format!("Bearer {takes}"));
-        (core.polls_work, core.cut_polls_after, taken)
+        (core.polls_work, core.cut_polls_after, core.mute_polls, taken)
     });
     if !works {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     if !taken {
         return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if mute {
+        std::future::pending::<()>().await;
     }
     let held = hold(&hub, query.after.as_deref(), Duration::from_secs(wait));
     match cut {

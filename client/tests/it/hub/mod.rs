@@ -62,6 +62,8 @@ pub struct Core {
     pub polls_work: bool,
     /// Polls are cut after this long.
     pub cut_polls_after: Option<Duration>,
+    /// Polls are never answered.
+    pub mute_polls: bool,
     pub hellos: Vec<Hello>,
     pub upgrades: u64,
     pub sessions: u64,
@@ -173,6 +175,7 @@ impl Core {
             goaway: None,
             polls_work: true,
             cut_polls_after: None,
+            mute_polls: false,
             hellos: Vec::new(),
             upgrades: 0,
             sessions: 0,

@@ -31,7 +31,7 @@ const NAMELESS: &str = "a new device";
 
 /// Where a request came from.
 pub(super) fn address(peer: Option<Extension<Peer>>) -> Option<IpAddr> {
-    peer.map(|Extension(peer)| peer.address.ip().to_canonical())
+    peer.map(|Extension(peer)| peer.address)
 }
 
 /// RFC 8628 section 3.2.

@@ -1,0 +1,145 @@
+//! nginx between the hub and devices on the SDK: whatever it does to WebSockets, every device holds the newest token.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use lockstep_tests::{
+    BOUND, Fleet, GRANT, Nginx, Scene, eventually,
+    nginx::{Manner, Passed},
+};
+
+const DEVICES: usize = 4;
+const ROTATIONS: u64 = 30;
+/// A device does this much besides one answered poll for each rotation: it buys a token, tries the WebSocket, falls back.
+const BESIDES: u64 = 12;
+
+/// What a run came to.
+struct Run {
+    transports: BTreeMap<&'static str, usize>,
+    passed: Vec<Passed>,
+    took: Duration,
+}
+
+impl Run {
+    fn upgrades(&self, status: u16) -> usize {
+        let upgrade = |passed: &&Passed| passed.is_upgrade && passed.status == status;
+        self.passed.iter().filter(upgrade).count()
+    }
+
+    fn count(&self, status: u16) -> usize {
+        self.passed.iter().filter(|passed| passed.status == status).count()
+    }
+}
+
+/// Thirty rotations, each of which reaches every device behind an nginx of this manner, and the hub knows that it has.
+async fn rotate(manner: Manner) -> Run {
+    let scene = Scene::new().await;
+    let nginx = Nginx::start(scene.hub.listen, manner).await;
+    scene.log_in("alice").await;
+    let at = format!("http://{}", nginx.listen);
+    let fleet = Fleet::start(&scene.admin, &at, "alice", DEVICES, |builder| builder).await;
+    fleet.reach(1, BOUND).await;
+    if manner == Manner::TimesOutAfter10S {
+        // Each device's first long poll is cut before it is over.
+        let bound = Duration::from_secs(40);
+        eventually("every device has met the time-out", bound, async || {
+            let cut = nginx.passed().iter().filter(|passed| passed.status == 504).count();
+            (cut >= DEVICES).then_some(())
+        })
+        .await;
+    }
+    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+    for version in 2..=ROTATIONS + 1 {
+        let answer = scene.admin.refresh("alice", GRANT).await.expect(200);
+        assert_eq!(answer["version"], version);
+        slowest = slowest.max(fleet.reach(version, BOUND).await);
+    }
+    eventually("the hub knows that nobody is behind", BOUND, async || {
+        let view = scene.admin.user("alice").await.body;
+        let devices = view["devices"].as_array()?.clone();
+        devices
+            .iter()
+            .all(|device| device["acked"] == view["seq"])
+            .then_some(())
+    })
+    .await;
+    let run = Run {
+        transports: fleet.transports(),
+        passed: nginx.passed(),
+        took: began.elapsed(),
+    };
+    eprintln!(
+        "{manner:?}: {DEVICES} devices, {ROTATIONS} rotations in {:?}, the slowest device of all {slowest:?} after; \
+         transports {:?}; {} requests, {} of them upgrades",
+        run.took,
+        run.transports,
+        run.passed.len(),
+        run.passed.iter().filter(|passed| passed.is_upgrade).count(),
+    );
+    assert_eq!(
+        scene.provider.calls_of("alice").len() as u64,
+        ROTATIONS,
+        "one redeem each"
+    );
+    let most = DEVICES as u64 * (2 * ROTATIONS + BESIDES);
+    assert!(
+        run.passed.len() as u64 <= most,
+        "somebody spins: {} requests",
+        run.passed.len()
+    );
+    fleet.close().await;
+    run
+}
+
+fn all(transport: &'static str) -> BTreeMap<&'static str, usize> {
+    BTreeMap::from([(transport, DEVICES)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_websockets_pass_they_are_used() {
+    let run = rotate(Manner::Passes).await;
+    assert_eq!(run.transports, all("ws"));
+    let polls = run.passed.iter().filter(|passed| passed.path == "/v1/tokens").count();
+    assert_eq!(polls, 0, "nobody polls beside a WebSocket that works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_upgrades_are_dropped_devices_poll() {
+    let run = rotate(Manner::DropsUpgrades).await;
+    assert_eq!(run.transports, all("poll"));
+    assert_eq!(run.upgrades(426), DEVICES, "one try each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_upgrades_are_forbidden_devices_poll() {
+    let run = rotate(Manner::ForbidsUpgrades).await;
+    assert_eq!(run.transports, all("poll"));
+    assert_eq!(run.upgrades(403), DEVICES, "one try each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_websockets_open_and_are_killed_devices_poll() {
+    let run = rotate(Manner::KillsAfter300Ms).await;
+    assert_eq!(run.transports, all("poll"));
+    let opened = run.upgrades(101);
+    assert!(
+        (DEVICES..=2 * DEVICES).contains(&opened),
+        "{opened} WebSockets were opened"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_pass_through_buffers_whole() {
+    let run = rotate(Manner::Buffers).await;
+    assert_eq!(run.transports, all("poll"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_with_less_patience_than_a_poll_gets_shorter_polls() {
+    let run = rotate(Manner::TimesOutAfter10S).await;
+    assert_eq!(run.transports, all("poll"));
+    let cut = run.count(504);
+    assert!(cut <= 2 * DEVICES, "{cut} polls were cut: nobody learns from it");
+}
