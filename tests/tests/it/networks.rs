@@ -212,7 +212,7 @@ fn half_open_sockets() {
         let mut cast = Cast::gather(network, weather, "2s", hurried()).await;
         let inside = async || {
             let ready = cast.scene.admin.anonymous(reqwest::Method::GET, "/readyz");
-            lockstep_tests::Answer::to(ready).await.body["sessions"].as_u64()
+            lockstep_tests::Answer::to(ready).await.body["connections"].as_u64()
         };
         let before = inside().await.expect("a number");
         let opened = cast.network.counts().opened;
