@@ -137,8 +137,16 @@ impl Drop for Process {
 /// # Panics
 /// When it does not end within a minute and a half.
 pub async fn run(command: &mut Command) -> Output {
+    run_within(READY_WITHIN, command).await
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+/// When it does not end within `bound`.
+pub async fn run_within(bound: Duration, command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    within("the command ends", READY_WITHIN, output)
+    within("the command ends", bound, output)
         .await
         .expect("the binary starts")
 }

@@ -18,11 +18,13 @@ use tokio::{
 };
 
 use crate::{
-    process::run,
+    process::{run, run_within},
     wait::{eventually, within},
 };
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long making a database cluster may take: it is a second's work of one core, which a busy machine may not have.
+const MADE_WITHIN: Duration = Duration::from_secs(180);
 
 /// A port that is free now. Whoever takes it in between makes the server fail to start, and the test with it.
 pub(crate) fn free_port() -> u16 {
@@ -209,7 +211,7 @@ impl Postgres {
         initdb
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--pgdata"])
             .arg(&data);
-        let made = run(&mut initdb).await;
+        let made = run_within(MADE_WITHIN, &mut initdb).await;
         assert!(
             made.status.success(),
             "initdb: {}",

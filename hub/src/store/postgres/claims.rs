@@ -51,7 +51,6 @@ macro_rules! clock {
         "(SELECT lockstep.now_ms() AS ms) AS clock"
     };
 }
-pub(super) use clock;
 
 const CLAIM: &str = concat!(
     "UPDATE lockstep.grants SET ",

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     super::{Answer, Due, DueQuery},
-    claims::{clock, take},
+    claims::take,
     record::{self, Cells, number, record, span, text, time},
     run::Postgres,
 };
@@ -20,20 +20,19 @@ const MOST_LOOKED_AT: usize = 4096;
 /// One transaction: the oldest that are due and that nobody else is looking at; claimed if they are used, else left to
 /// sleep or parked.
 const TAKE: &str = concat!(
-    "WITH due AS MATERIALIZED (SELECT user_id AS who, name AS what, look_at AS due, wake_at AS wakes \
-     FROM lockstep.grants \
-     WHERE provider = $1 AND look_at <= (SELECT lockstep.now_ms()) AND claim_lease IS NULL AND NOT parked \
+    "WITH clock AS MATERIALIZED (SELECT lockstep.now_ms() AS ms), \
+     due AS MATERIALIZED (SELECT user_id AS who, name AS what, look_at AS due, wake_at AS wakes \
+     FROM lockstep.grants WHERE provider = $1 AND look_at <= (SELECT ms FROM clock) AND claim_lease IS NULL AND NOT parked \
      ORDER BY look_at LIMIT cardinality($2::uuid[]) FOR NO KEY UPDATE SKIP LOCKED), \
      judged AS (SELECT due.*, coalesce(used, 0) < $6 AS idle, \
-     coalesce(used, 0) < $7 AND coalesce(wakes > lockstep.now_ms(), false) AS sleeps \
+     coalesce(used, 0) < $7 AND coalesce(wakes > (SELECT ms FROM clock), false) AS sleeps \
      FROM due LEFT JOIN lockstep.uses ON user_id = who AND name = what), \
      ranked AS (SELECT who, what, idle, sleeps, \
      row_number() OVER (PARTITION BY idle OR sleeps ORDER BY due, who, what) AS nth FROM judged), \
      claimed AS (UPDATE lockstep.grants SET ",
     take!("($2::uuid[])[nth]", "$3", "$4", "$5"),
-    ", claim_purpose = 'redeem', claim_for_device = false, asleep = false, parked = false FROM ranked, ",
-    clock!(),
-    " WHERE user_id = who AND name = what AND NOT (idle OR sleeps) RETURNING ",
+    ", claim_purpose = 'redeem', claim_for_device = false, asleep = false, parked = false FROM ranked, clock \
+     WHERE user_id = who AND name = what AND NOT (idle OR sleeps) RETURNING ",
     record!(),
     "), left_alone AS (UPDATE lockstep.grants SET parked = idle, asleep = sleeps FROM ranked \
      WHERE user_id = who AND name = what AND (idle OR sleeps)) \

@@ -21,7 +21,9 @@ const GRANT: &str = concat!(
     " FROM lockstep.grants WHERE user_id = $1 AND name = $2"
 );
 
-const SEQS: &str = "SELECT id, seq FROM lockstep.users WHERE id = ANY($1)";
+/// One by one: planners read the whole table for a thousand, which the sweep cannot afford.
+const SEQS: &str = "SELECT told.id, held.seq FROM unnest($1::text[]) AS told (id) \
+                    CROSS JOIN LATERAL (SELECT seq FROM lockstep.users WHERE users.id = told.id LIMIT 1) AS held";
 
 const FIRST_PAGE: &str = concat!(
     "SELECT ",
