@@ -12,6 +12,7 @@ use crate::{
 
 /// What devices said of the newest version.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Evidence {
     /// Since when this machine knows the version; bounds the limit when the wall clock went back.
     since: Mono,

@@ -67,15 +67,7 @@ impl Grant {
     }
 
     pub(super) fn note_outcome(&mut self, lease: LeaseId, outcome: &Outcome, took: Duration) {
-        let (outcome, detail) = match outcome {
-            Outcome::Committed(_) => ("committed", String::new()),
-            Outcome::NotProcessed { detail, .. } => ("not_processed", detail.clone()),
-            Outcome::RateLimited { .. } => ("rate_limited", String::new()),
-            Outcome::Unknown { detail } => ("unknown", detail.clone()),
-            Outcome::Conflict { detail } => ("conflict", detail.clone()),
-            Outcome::Misconfigured { detail } => ("misconfigured", detail.clone()),
-            Outcome::Refused { detail } => ("refused", detail.clone()),
-        };
+        let (outcome, detail) = outcome.told();
         self.note(Note::Redeemed {
             lease,
             outcome,

@@ -12,12 +12,14 @@ use crate::record::{GrantRecord, Health, TokenSet};
 
 /// Logins, one at a time, in order.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Logins {
     queue: VecDeque<Pending>,
     stage: Stage,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Pending {
     waiter: WaiterId,
     login: Box<Login>,
@@ -26,6 +28,7 @@ struct Pending {
 
 /// Where the first login of the queue is.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 enum Stage {
     #[default]
     Idle,

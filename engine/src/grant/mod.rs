@@ -38,6 +38,9 @@ use std::{collections::VecDeque, sync::Arc};
 use lockstep_protocol::{LeaseId, Seq, Version};
 use schedule::Timer;
 
+#[cfg(test)]
+pub(crate) use outcome::row_of;
+
 pub use command::{Command, CommitRequest, Passing, Reply, Verdict};
 pub use due::due_at;
 pub use input::{
@@ -54,6 +57,7 @@ use crate::{
 
 /// One grant's machine on one node.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Grant {
     me: Holder,
     policy: Arc<Policy>,
@@ -85,6 +89,7 @@ pub struct Grant {
 
 /// What the store was last heard to hold.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Known {
     /// Whether it was heard at all.
     read: bool,

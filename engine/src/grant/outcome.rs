@@ -29,6 +29,27 @@ pub(super) enum Outcome {
     Refused { detail: String },
 }
 
+impl Outcome {
+    /// The row's name, and what else was said, for people.
+    pub(super) fn told(&self) -> (&'static str, String) {
+        match self {
+            Self::Committed(_) => ("committed", String::new()),
+            Self::NotProcessed { detail, .. } => ("not_processed", detail.clone()),
+            Self::RateLimited { .. } => ("rate_limited", String::new()),
+            Self::Unknown { detail } => ("unknown", detail.clone()),
+            Self::Conflict { detail } => ("conflict", detail.clone()),
+            Self::Misconfigured { detail } => ("misconfigured", detail.clone()),
+            Self::Refused { detail } => ("refused", detail.clone()),
+        }
+    }
+}
+
+/// The name of the row that a reply falls into.
+#[cfg(test)]
+pub(crate) fn row_of(reply: &ProviderReply) -> &'static str {
+    classify(reply).told().0
+}
+
 /// What a provider issued (RFC 6749 section 5.1), as far as it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Issued {

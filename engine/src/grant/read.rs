@@ -12,6 +12,7 @@ use crate::{
 
 /// Reading, and what waits for it.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Reads {
     /// A [`Command::Load`] is not answered yet.
     pending: bool,

@@ -67,6 +67,7 @@ impl Timer {
 
 /// The table.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Timers([Option<Mono>; Timer::ALL.len()]);
 
 impl Timers {

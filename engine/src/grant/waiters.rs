@@ -18,6 +18,7 @@ pub(super) struct Waiter {
 
 /// All who wait, in order of arrival.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Waiters(Vec<Waiter>);
 
 impl Waiters {

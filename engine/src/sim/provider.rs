@@ -46,7 +46,7 @@ struct Issued {
 }
 
 /// The server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Provider {
     rotation: Rotation,
     families: Vec<Family>,
