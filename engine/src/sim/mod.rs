@@ -11,6 +11,7 @@
 //! | `law.rs` | the judge: P1, P2, P3, P4, P5 and P8, checked at every step, from books of its own |
 //! | `hunt.rs` | runs seeds, shrinks what fails, tells it |
 //! | `mutants.rs` | shows that each mistake of `grant/broken.rs` is caught |
+//! | `model.rs` | walks every order of events for two hubs and two devices, up to a stated depth |
 //! | `props.rs` | property tests of the pure parts |
 //!
 //! A node may die at any moment and between any two orders, before and after each takes effect; its spool survives. It may
@@ -47,6 +48,7 @@
 mod bench;
 mod hunt;
 mod law;
+mod model;
 mod mutants;
 mod order;
 mod props;
