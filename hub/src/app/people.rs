@@ -61,6 +61,21 @@ impl Hub {
         });
     }
 
+    /// Reads a user again if a device says that it holds more than is known here: another node was quicker. False: the
+    /// store cannot be asked, so the device may well be right.
+    pub async fn catch_up(self: &Arc<Self>, user: &Arc<User>, cursor: Option<&str>) -> bool {
+        let cursor: Option<Cursor> = cursor.and_then(|cursor| cursor.parse().ok());
+        let is_ahead = cursor.is_some_and(|cursor| cursor.epoch == self.epoch() && cursor.seq > user.board().seq);
+        if !is_ahead {
+            return true;
+        }
+        let read = self.read(user).await;
+        if let Err(error) = &read {
+            tracing::warn!(user = %user.id, %error, "a device holds more than is known here, and the store cannot be asked");
+        }
+        read.is_ok()
+    }
+
     async fn read(self: &Arc<Self>, user: &Arc<User>) -> Result<(), StoreError> {
         let state = self.store.user(&user.id).await?.unwrap_or(UserState {
             seq: lockstep_protocol::Seq(0),

@@ -49,6 +49,7 @@ pub(super) async fn tokens(
     let until = Instant::now() + hold(query.wait);
     let turn = take_turn(&user, principal.device);
     hub.arrived(&user, principal.device);
+    let known = hub.catch_up(&user, query.after.as_deref()).await;
     loop {
         // Registered before the state is read, so that no change falls between.
         let mut changed = pin!(user.changed.notified());
@@ -58,7 +59,7 @@ pub(super) async fn tokens(
         let epoch = hub.epoch();
         let held = Held {
             said: query.after.is_some(),
-            seq: held(query.after.as_deref(), epoch, board.seq),
+            seq: held(query.after.as_deref(), epoch, board.seq, known),
         };
         // Forgotten: the store has a new lifetime, of which this user's board knows nothing.
         let ends = hub.leaving.is_cancelled() || !hub.users.holds(&user);

@@ -82,7 +82,7 @@ pub(super) async fn show(State(hub): State<Arc<Hub>>, OfUser(id): OfUser) -> Res
     let inner = user.lock();
     let grants = inner.slots.iter().filter_map(|(name, slot)| {
         let record = slot.machine.record()?;
-        let refreshing = slot.passing.as_ref().is_some_and(|(_, until)| *until > now.mono);
+        let refreshing = inner.word(name, now.mono).is_some();
         Some(grant_view(&hub, name, record, refreshing, now))
     });
     let live = live(&inner, now);

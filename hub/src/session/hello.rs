@@ -55,7 +55,9 @@ pub async fn greet(hub: &Arc<Hub>, socket: &mut Socket) -> Result<Live, Ended> {
         user.unregister(session.id);
         return Err(Ended::Close(Close::Revoked));
     }
-    if open(hub, &user, &session, hello.cursor.as_deref()).is_err() {
+    let cursor = hello.cursor.as_deref();
+    let known = tokio::time::timeout(LOAD_WITHIN, hub.catch_up(&user, cursor)).await;
+    if open(hub, &user, &session, cursor, known.unwrap_or(false)).is_err() {
         user.unregister(session.id);
         return Err(Ended::Gone);
     }
@@ -134,7 +136,7 @@ fn session(socket: &Socket, principal: &Principal, hello: &Hello) -> Session {
 }
 
 /// Sends `welcome`, what changed, and `synced`, in one write.
-fn open(hub: &Hub, user: &User, session: &Session, cursor: Option<&str>) -> std::io::Result<()> {
+fn open(hub: &Hub, user: &User, session: &Session, cursor: Option<&str>, known: bool) -> std::io::Result<()> {
     let now = clock::now();
     let (board, passing) = {
         let mut inner = user.lock();
@@ -142,9 +144,10 @@ fn open(hub: &Hub, user: &User, session: &Session, cursor: Option<&str>) -> std:
         (Arc::clone(&inner.board), inner.passing(now.mono))
     };
     let epoch = hub.epoch();
-    let held = held(cursor, epoch, board.seq);
+    let held = held(cursor, epoch, board.seq, known);
+    let upto = board.seq.max(held.unwrap_or_default());
     let resume = match held {
-        Some(seq) if seq == board.seq => Resume::Uptodate,
+        Some(seq) if seq >= board.seq => Resume::Uptodate,
         Some(_) => Resume::Delta,
         None => Resume::Reset,
     };
@@ -156,7 +159,7 @@ fn open(hub: &Hub, user: &User, session: &Session, cursor: Option<&str>) -> std:
         heartbeat: hub.config.server.heartbeat.as_secs(),
         resume,
     });
-    let cursor = Cursor { epoch, seq: board.seq };
+    let cursor = Cursor { epoch, seq: upto };
     let mut first = text::framed(&encode(&welcome)).to_vec();
     let mut owes = false;
     for entry in missing(&board, held) {
@@ -164,20 +167,22 @@ fn open(hub: &Hub, user: &User, session: &Session, cursor: Option<&str>) -> std:
         owes = true;
     }
     first.extend_from_slice(&text::framed(&encode(&HubFrame::Synced(Synced { cursor }))));
-    for word in &passing {
+    // Of a version that the device has left behind there is nothing to say.
+    for word in passing.iter().filter(|_| upto == board.seq) {
         first.extend_from_slice(word);
     }
-    let acked = if owes { held.unwrap_or(Seq(0)) } else { board.seq };
+    let acked = if owes { held.unwrap_or(Seq(0)) } else { upto };
     session.acked.store(acked.0, std::sync::atomic::Ordering::Relaxed);
-    session.link.open(&first, board.seq, owes, now.mono)?;
+    session.link.open(&first, upto, owes, now.mono)?;
     session.link.offer(&user.board(), now.mono);
     Ok(())
 }
 
-/// What a cursor proves: everything up to this seq is held. None: nothing is.
-pub fn held(cursor: Option<&str>, epoch: lockstep_protocol::Epoch, newest: Seq) -> Option<Seq> {
+/// What a cursor proves: everything up to this seq is held. None: nothing is. `known` is whether the store agrees that
+/// there is nothing above `newest`: without its word a device that holds more is believed, and shown nothing older.
+pub fn held(cursor: Option<&str>, epoch: lockstep_protocol::Epoch, newest: Seq, known: bool) -> Option<Seq> {
     let cursor: Cursor = cursor?.parse().ok()?;
-    (cursor.epoch == epoch && cursor.seq <= newest).then_some(cursor.seq)
+    (cursor.epoch == epoch && (cursor.seq <= newest || !known)).then_some(cursor.seq)
 }
 
 /// What a device that holds `held` must be sent. One that holds nothing has no use for the news that something is gone.

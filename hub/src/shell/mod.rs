@@ -18,7 +18,7 @@ use lockstep_engine::{
     time::{Mono, Now},
 };
 use lockstep_protocol::{
-    Cursor, GrantName, HubFrame, LeaseId, SessionId, Version, encode,
+    Cursor, GrantName, HubFrame, LeaseId, Seq, SessionId, Version, encode,
     frame::{Health, Status},
 };
 
@@ -31,7 +31,7 @@ use crate::{
     cluster::Fact,
     telemetry,
     transport::text,
-    user::{Inner, Shown, Slot, User, Waiter},
+    user::{Inner, Shown, Slot, User, Waiter, Word},
 };
 
 /// The operating system's randomness.
@@ -49,7 +49,7 @@ struct After {
     moved: bool,
     gap: bool,
     wanted: bool,
-    announce: Vec<Bytes>,
+    announce: Vec<(Bytes, Seq)>,
     answers: Vec<(Waiter, Reply)>,
     direct: Vec<(SessionId, HubFrame)>,
     effects: Vec<Command>,
@@ -92,8 +92,8 @@ impl Hub {
                 seq: user.board().seq,
             });
         }
-        for word in &after.announce {
-            user.announce(word);
+        for (word, seq) in &after.announce {
+            user.announce(word, *seq);
         }
         for (session, frame) in &after.direct {
             if let Some(session) = user.session(*session) {
@@ -170,9 +170,9 @@ impl Hub {
                 Shown::Old => {}
             },
             Command::Announce(passing) => {
-                if let Some(word) = self.passing_word(inner, grant, &passing) {
-                    self.slot(inner, grant).passing = Some((word.clone(), now.mono + passing.lease_expires_in));
-                    after.announce.push(word);
+                if let Some(word) = self.passing_word(inner, grant, &passing, now.mono) {
+                    after.announce.push((word.frame.clone(), inner.board.seq));
+                    self.slot(inner, grant).passing = Some(word);
                 }
             }
             Command::Answer { waiter, reply } => {
@@ -213,7 +213,7 @@ impl Hub {
         })
     }
 
-    fn passing_word(&self, inner: &Inner, grant: &GrantName, passing: &Passing) -> Option<Bytes> {
+    fn passing_word(&self, inner: &Inner, grant: &GrantName, passing: &Passing, now: Mono) -> Option<Word> {
         let entry = inner.board.entry(grant)?;
         let status = HubFrame::Status(Status {
             grant: grant.clone(),
@@ -230,6 +230,10 @@ impl Hub {
             retry_at: None,
             login_url: None,
         });
-        Some(text::framed(&encode(&status)))
+        Some(Word {
+            frame: text::framed(&encode(&status)),
+            seq: entry.seq,
+            until: now + passing.lease_expires_in,
+        })
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use futures::task::AtomicWaker;
 use lockstep_engine::time::Mono;
 use lockstep_protocol::{Close, Seq};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::wire::{Backlog, Wire};
 use crate::{telemetry::metrics, user::Board};
@@ -108,7 +108,10 @@ impl Link {
     /// Sends one message, made by [`super::text::framed`], outside of the state: an answer, a passing word. One that is
     /// being closed is told nothing more: its device may have been revoked.
     pub fn say(&self, message: &[u8]) {
-        let mut out = self.out.lock();
+        self.send(self.out.lock(), message);
+    }
+
+    fn send(&self, mut out: MutexGuard<'_, Out>, message: &[u8]) {
         if self.is_closing() {
             return;
         }
@@ -122,6 +125,14 @@ impl Link {
             self.close(Close::Internal);
         } else if blocked {
             self.waker.wake();
+        }
+    }
+
+    /// Sends a passing word about what stood at `seq`, unless something newer was sent since: then it is of yesterday.
+    pub fn mention(&self, message: &[u8], seq: Seq) {
+        let out = self.out.lock();
+        if out.live && out.sent <= seq {
+            self.send(out, message);
         }
     }
 

@@ -69,8 +69,18 @@ pub struct Slot {
     pub armed: Option<Mono>,
     /// The rights to redeem that its machine was told of, or is about to be: as a rule one.
     pub tickets: Vec<Ticket>,
-    /// The passing word that stands, and until when.
-    pub passing: Option<(Bytes, Mono)>,
+    /// The last passing word.
+    pub passing: Option<Word>,
+}
+
+/// A passing word: it stands until its time is over, or until there is news of its grant.
+pub struct Word {
+    /// The frame.
+    pub frame: Bytes,
+    /// The grant's seq that it is about.
+    pub seq: Seq,
+    /// When it ends by itself.
+    pub until: Mono,
 }
 
 /// The right to redeem: held from before the claim until the machine gives it back.
@@ -138,11 +148,11 @@ impl User {
         self.changed.notify_waiters();
     }
 
-    /// Sends one message to every session that was welcomed.
-    pub fn announce(&self, message: &Bytes) {
+    /// Tells every session that was welcomed a passing word about what stood at `seq`.
+    pub fn announce(&self, word: &Bytes, seq: Seq) {
         let sessions = self.lock().sessions.clone();
-        for session in sessions.iter().filter(|session| session.link.is_live()) {
-            session.link.say(message);
+        for session in &sessions {
+            session.link.mention(word, seq);
         }
     }
 
@@ -193,11 +203,15 @@ impl Inner {
 
     /// The passing words that stand.
     pub fn passing(&self, now: Mono) -> Vec<Bytes> {
-        let standing = self.slots.values().filter_map(|slot| slot.passing.as_ref());
-        standing
-            .filter(|(_, until)| *until > now)
-            .map(|(word, _)| word.clone())
-            .collect()
+        let standing = self.slots.keys().filter_map(|grant| self.word(grant, now));
+        standing.map(|word| word.frame.clone()).collect()
+    }
+
+    /// The passing word about a grant, if it stands.
+    pub fn word(&self, grant: &GrantName, now: Mono) -> Option<&Word> {
+        let word = self.slots.get(grant)?.passing.as_ref()?;
+        let is_newest = self.board.entry(grant).is_some_and(|entry| entry.seq == word.seq);
+        (is_newest && word.until > now).then_some(word)
     }
 
     /// Drops the waiters of a session that is gone, and tells whom to tell.

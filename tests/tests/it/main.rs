@@ -42,5 +42,6 @@ mod stock_clients;
 mod store_trouble;
 mod tls;
 mod torture;
+mod torture;
 mod unknown;
 mod upkeep;

@@ -8,8 +8,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lockstep_tests::{
+    Answer, Session, Weather,
+    admin::http,
     eventually,
-    torture::{Arena, converge, judge, torment},
+    torture::{Arena, Wire, converge, judge, torment},
 };
 use rustix::process::Signal;
 
@@ -76,7 +78,7 @@ async fn torture_breaks_no_promise() {
     let even = |name: &String| {
         name.trim_start_matches("user-")
             .parse::<usize>()
-            .is_ok_and(|nth| nth % 2 == 0)
+            .is_ok_and(|nth: usize| nth.is_multiple_of(2))
     };
     let lost: Vec<_> = chaos.lost.iter().filter(|name| even(name)).collect();
     assert!(
@@ -119,4 +121,48 @@ async fn a_rolling_restart_loses_nothing_and_redeems_nothing_twice() {
             .collect();
         assert!(bad.is_empty(), "{}: {bad:?}", user.name);
     }
+}
+
+/// A device may have heard of a version from one node before another node has, and the other may be cut off from the
+/// store: it shows nothing older then (promise P3).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_behind_shows_a_device_nothing_older() {
+    let arena = Arena::start().await;
+    let (ahead, behind) = (&arena.nodes[0], &arena.nodes[1]);
+    let user = &arena.users[0];
+    let device = ahead.hub.admin().enrol(&user.name).await;
+    let mut first = Session::fresh(&behind.hub, &device).await;
+    let known = first.until("a token", |frame| frame["type"] == "token").await["version"].as_u64();
+    for wire in [Wire::Postgres, Wire::Redis] {
+        behind.turn(wire, Weather::Silent);
+    }
+    let mut second = Session::fresh(&ahead.hub, &device).await;
+    let newer = second
+        .until("a newer token", |frame| {
+            frame["type"] == "token" && frame["version"].as_u64() > known
+        })
+        .await;
+    let cursor = second.cursor().expect("a cursor");
+
+    let (third, welcome) = Session::connect(&behind.hub, &device, Some(&cursor)).await;
+    assert_eq!(welcome["resume"], "uptodate", "{welcome}");
+    let older: Vec<_> = third
+        .frames
+        .iter()
+        .filter(|frame| frame["seq"].as_u64() < newer["seq"].as_u64() && frame["seq"].is_u64())
+        .collect();
+    assert!(older.is_empty(), "{older:?}");
+    let request = http().get(behind.hub.url(&format!("/v1/tokens?after={cursor}&wait=0")));
+    Answer::to(request.bearer_auth(&device.access_token)).await.expect(204);
+
+    for wire in [Wire::Postgres, Wire::Redis] {
+        behind.turn(wire, Weather::Fair);
+    }
+    let (mut third, _) = Session::connect(&behind.hub, &device, Some(&cursor)).await;
+    let seq = newer["seq"].as_u64();
+    third
+        .until("what comes next", |frame| {
+            frame["type"] == "token" && frame["seq"].as_u64() > seq
+        })
+        .await;
 }
