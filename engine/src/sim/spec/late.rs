@@ -121,6 +121,13 @@ fn a_result_that_the_store_refuses_is_spooled_and_kept_trying() {
             b.provider(issued("2"));
             b.handle(Input::Spooled { lease, durable: true });
         }
+        let spooled = b.orders.iter().rev().find_map(|order| match order {
+            Command::Spool { lease, .. } => Some(*lease),
+            _ => None,
+        });
+        if let Some(lease) = spooled {
+            b.handle(Input::Spooled { lease, durable: true });
+        }
         b.pass(secs(1));
     }
     b.pass(secs(10));

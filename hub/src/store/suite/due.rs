@@ -156,7 +156,7 @@ async fn due_and_wake_at(store: &AnyStore, grants: &[(&str, Option<Unix>)]) {
 
 pub(in super::super) async fn what_nobody_uses_now_sleeps_until_it_is_to_wake(store: AnyStore) {
     let now = store.clock().await.unwrap().0;
-    let (soon, later) = (Unix(now + 300), Unix(now + 600_000));
+    let (soon, later) = (Unix(now + 4_000), Unix(now + 600_000));
     due_and_wake_at(
         &store,
         &[
