@@ -195,6 +195,15 @@ impl Builder {
         enrol::adopt(&self.net()?, device_refresh_token).await
     }
 
+    /// Whether the hub's address can be one. [`Builder::connect`] asks itself; this is for a program that has more to do
+    /// before that.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when it cannot.
+    pub fn check(&self) -> Result<(), Error> {
+        Hub::parse(&self.hub_url).map(drop)
+    }
+
     fn net(&self) -> Result<Net, Error> {
         let hub = Hub::parse(&self.hub_url)?;
         Net::new(hub, self.roots.as_deref(), &self.proxy, self.timing.clone())

@@ -6,12 +6,12 @@ use std::{
 };
 
 use clap::{Args as ClapArgs, ValueEnum};
-use lockstep_client::{Builder, DeviceFile, GrantName, PresenceState, Secret, Stopped, TransportChoice};
+use lockstep_client::{Builder, Client, DeviceFile, GrantName, PresenceState, Secret, Stopped, TransportChoice};
 use url::Url;
 
 use super::{
     Failure,
-    hub_args::{HubArgs, text_of},
+    hub_args::{HubArgs, directory_of, text_of, writable},
     logs, stop_signal,
 };
 use crate::{
@@ -127,6 +127,9 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
             "--refresher needs a WebSocket: a device on long-poll is never elected".into(),
         ));
     }
+    if args.refresher {
+        args.state_dir()?;
+    }
     let show = Show::new(args.json);
     let (builder, started) = args.first().await?;
     show.say(&started)?;
@@ -167,6 +170,9 @@ impl Args {
             return Ok((self.hub.builder_of(&file)?, started));
         }
         let url = self.hub.url();
+        Client::builder(url).check()?;
+        let places = [path.map(directory_of), self.cache.as_deref()];
+        places.into_iter().flatten().try_for_each(writable)?;
         let first_start = self.identity.first_start(self.refresher)?;
         let builder = self.hub.builder(url)?;
         let enrolled = first_start.enrol(&builder).await?;

@@ -87,6 +87,9 @@ impl Failure {
                 Stopped::Protocol => Some("update whichever of the two is older"),
                 _ => None,
             },
+            Self::Admin(AdminError::Refused { status: 404, .. }) => {
+                Some("is this the address that operators use (server.admin_listen of the hub)?")
+            }
             Self::Enrol(EnrolError::NotOffered(_)) => {
                 Some("is this the address that devices use (server.listen of the hub), and does this hub offer logins?")
             }

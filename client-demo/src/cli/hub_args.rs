@@ -74,3 +74,18 @@ pub(super) fn text_of(file: &Path) -> Result<String, Failure> {
     read.map_err(|error| Failure::file(file, &error))?;
     Ok(text)
 }
+
+/// The directory that a file is in.
+pub(super) fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether files can be made in a directory: better told before a device is enrolled than after.
+pub(super) fn writable(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(directory).map_err(|error| Failure::file(directory, &error))?;
+    let probe = tempfile::NamedTempFile::new_in(directory);
+    probe.map_err(|error| Failure::file(directory, &error)).map(drop)
+}

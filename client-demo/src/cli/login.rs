@@ -13,7 +13,12 @@ use lockstep_client::{DeviceFile, Login};
 use qrcode::{QrCode, render::unicode::Dense1x2};
 use serde_json::{Value, json};
 
-use super::{Failure, device::Kind, hub_args::HubArgs, logs, stop_signal};
+use super::{
+    Failure,
+    device::Kind,
+    hub_args::{HubArgs, directory_of, writable},
+    logs, stop_signal,
+};
 use crate::term::{Terminal, Tone};
 
 #[derive(Debug, ClapArgs)]
@@ -42,7 +47,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     logs();
-    may_be_written(&args.device_file, args.force)?;
+    may_be_made(&args.device_file, args.force)?;
     let url = args.hub.url();
     let name = args.name.clone().unwrap_or_else(machine);
     let login = args.hub.builder(url)?.login(&name, args.kind.as_str()).await?;
@@ -75,19 +80,14 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Better told before the user has approved than after.
-fn may_be_written(path: &Path, force: bool) -> Result<(), Failure> {
+fn may_be_made(path: &Path, force: bool) -> Result<(), Failure> {
     if path.exists() && !force {
         return Err(Failure::Exists(format!(
             "{}: this machine is enrolled already; --force enrols it anew",
             path.display()
         )));
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(|error| Failure::file(directory, &error))?;
-    let probe = tempfile::NamedTempFile::new_in(directory);
-    probe.map_err(|error| Failure::file(directory, &error)).map(drop)
+    writable(directory_of(path))
 }
 
 fn code(login: &Login) -> Value {

@@ -129,6 +129,10 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
         }
         source = cause.source();
     }
+    // What the HTTP library says of itself helps nobody.
+    for layer in ["error sending request: ", "client error (Connect): "] {
+        words = words.strip_prefix(layer).map(str::to_owned).unwrap_or(words);
+    }
     words
 }
 

@@ -93,7 +93,7 @@ async fn refused(status: u16, response: Response) -> NoAccess {
         },
         // A hub always says why.
         Err(_) if matches!(status, 404 | 405) => NoAccess::Later {
-            reason: format!("device access token: HTTP {status}; is this the address of a hub, as devices reach it?"),
+            reason: format!("device access token: HTTP {status}: no hub's address for devices, it seems"),
             retry_after: wait,
         },
         Err(_) => NoAccess::Later {

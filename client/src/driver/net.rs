@@ -128,6 +128,9 @@ impl Hub {
             Some(("wss", rest)) => format!("https://{rest}"),
             _ => text.to_owned(),
         };
+        if !text.contains("://") {
+            return Err(wrong("must begin with https:// (or http://, wss://, ws://)"));
+        }
         let mut base = Url::parse(&text).map_err(|error| wrong(&error.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(wrong("must begin with https:// (or http://, wss://, ws://)"));

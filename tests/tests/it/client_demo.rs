@@ -334,6 +334,36 @@ async fn each_end_has_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_told_before_a_device_is_enrolled() {
+    let scene = Scene::new().await;
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("a-file");
+    fs::write(&file, "").expect("a file can be written");
+    let (below, file) = (file.join("x.json").display().to_string(), file.display().to_string());
+    let good = enrolling(&scene, &dir, &[]);
+    let with = |more: &[&str]| [good.clone(), more.iter().map(|arg| (*arg).to_owned()).collect()].concat();
+    let mut nowhere = with(&[]);
+    nowhere[2] = "hub.example".into();
+    let mut swapped = with(&[]);
+    let admin = swapped.iter().position(|arg| arg == "--admin").expect("an argument") + 1;
+    swapped[admin] = format!("http://{}", scene.hub.listen);
+    let table = [
+        (with(&["--cache", &file]), 1, "a-file"),
+        (with(&["--device-file", &below]), 1, "a-file"),
+        (nowhere, 1, "must begin with https://"),
+        (swapped, 1, "server.admin_listen"),
+        (with(&["--refresher"]), 2, "--device-file"),
+        (with(&["--refresher", "--transport", "poll"]), 2, "WebSocket"),
+    ];
+    for (args, expected, word) in table {
+        let (exit, why) = code(&args).await;
+        assert!(exit == expected && why.contains(word), "{args:?}: {exit} {why}");
+    }
+    let view = scene.admin.user("alice").await;
+    assert_eq!(view.body["devices"].as_array().map_or(0, Vec::len), 0, "{}", view.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_storm_starts_and_ends_all_that_it_needs() {
     let dir = TempDir::new().expect("a directory");
     let mut storm = demo::command(&["storm", "--devices", "5", "--rounds", "2", "--mixed", "--json"]);
