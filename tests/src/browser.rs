@@ -1,6 +1,6 @@
 //! A real browser with a page as a device (`tests/browser`).
 
-use std::{path::Path, process::Stdio};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -8,7 +8,10 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::wait::{BOUND, within};
+use crate::wait::within;
+
+/// How long a browser may take to start or to answer: a big program on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The name of the page whose origin the hub lists.
 pub const LISTED: &str = "127.0.0.1";
@@ -73,7 +76,7 @@ impl Browser {
     }
 
     async fn answer(&mut self) -> Value {
-        let line = within("the browser answers", BOUND, self.answers.next_line()).await;
+        let line = within("the browser answers", PATIENCE, self.answers.next_line()).await;
         let line = line
             .expect("the browser speaks")
             .expect("the browser runs (run scripts/setup?)");

@@ -95,7 +95,11 @@ async fn a_second_refresher_is_an_alert_that_ends_when_it_is_gone() {
             .example("late_wait", "1s")
     })
     .await;
-    let calm = metrics(&scene).await;
+    let calm = eventually("the rules are looked at", BOUND, async || {
+        let metrics = metrics(&scene).await;
+        metrics.contains("lockstep_alert_active{").then_some(metrics)
+    })
+    .await;
     for alert in [
         "conflict_rate",
         "lease_wait_timeouts",

@@ -235,5 +235,5 @@ async fn kill_9_in_a_loop_with_a_grace_loses_no_grant() {
         .count();
     eprintln!("{again} answers were fetched again");
     assert_eq!((toll.lost, toll.logins), (0, 0));
-    assert!(toll.versions > 20, "tokens did rotate in between: {toll:?}");
+    assert!(toll.versions > 5, "tokens did rotate in between: {toll:?}");
 }

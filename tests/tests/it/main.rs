@@ -42,6 +42,5 @@ mod stock_clients;
 mod store_trouble;
 mod tls;
 mod torture;
-mod torture;
 mod unknown;
 mod upkeep;

@@ -74,7 +74,7 @@ async fn p6_a_provider_is_never_asked_for_more_at_once_than_its_settings_allow()
             session.settle().await;
         }
     }
-    assert!(scene.provider.calls().len() > 24);
+    assert!(scene.provider.calls().len() > 12, "users were redeemed for at once");
     assert!(at_once(&scene.provider) <= 2, "{} at once", at_once(&scene.provider));
 }
 
