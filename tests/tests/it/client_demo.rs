@@ -380,10 +380,15 @@ async fn the_storm_starts_and_ends_all_that_it_needs() {
     );
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!(report["without"]["logged_out"], 5);
-    assert_eq!(
-        (&report["with"]["redeems"], &report["with"]["acked"]),
-        (&json!(2), &json!(10))
-    );
+    let rounds = report["with"]["rounds"].as_array().expect("rounds");
+    for round in rounds {
+        // On a busy machine a token of two seconds may expire twice in a round: each version is redeemed once all the same.
+        assert!(
+            round["redeems"] == round["versions"] && round["redeems"] != 0,
+            "{round}"
+        );
+    }
+    assert_eq!((rounds.len(), &report["with"]["acked"]), (2, &json!(10)));
     assert_eq!(
         (&report["with"]["ok"], &report["with"]["logged_out"]),
         (&json!(true), &json!(0))
