@@ -11,6 +11,7 @@ await new Promise((listening) => site.listen(0, "127.0.0.1", listening));
 const { port } = site.address();
 
 const browser = await chromium.launch({
+  timeout: 180_000,
   executablePath: process.env.LOCKSTEP_CHROMIUM ?? "/usr/bin/chromium",
   args: [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -11,7 +11,7 @@ use tokio::{
 use crate::wait::within;
 
 /// How long a browser may take to start or to answer: a big program on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The name of the page whose origin the hub lists.
 pub const LISTED: &str = "127.0.0.1";

@@ -37,20 +37,6 @@ impl Hub {
         Ok(user)
     }
 
-    /// The user for a device with this cursor. One that holds more than this node has heard of was told by another node: what
-    /// that committed is read first, or the device would be taken back (P3).
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn user_for(self: &Arc<Self>, id: &UserId, cursor: Option<&str>) -> Result<Arc<User>, StoreError> {
-        let user = self.user(id).await?;
-        let cursor: Option<Cursor> = cursor.and_then(|cursor| cursor.parse().ok());
-        if cursor.is_some_and(|held| held.epoch == self.epoch() && held.seq > user.board().seq) {
-            self.read(&user).await?;
-        }
-        Ok(user)
-    }
-
     /// Reads a user again, because a change is missing between those that are known, or a fact told of one.
     pub fn reload(self: &Arc<Self>, user: &Arc<User>) {
         let (hub, user) = (Arc::clone(self), Arc::clone(user));

@@ -45,7 +45,7 @@ pub(super) async fn tokens(
     query: Result<Query<PollQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|_| Problem::new(Code::BadFrame, "wait is a number of seconds"))?;
-    let user = hub.user_for(&principal.user, query.after.as_deref()).await?;
+    let user = hub.user(&principal.user).await?;
     let until = Instant::now() + hold(query.wait);
     let turn = take_turn(&user, principal.device);
     hub.arrived(&user, principal.device);

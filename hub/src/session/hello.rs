@@ -42,7 +42,7 @@ pub async fn greet(hub: &Arc<Hub>, socket: &mut Socket) -> Result<Live, Ended> {
         .await
         .map_err(|_| Ended::Close(Close::Timeout))??;
     let principal = check(hub, &hello).await.map_err(Ended::Close)?;
-    let user = tokio::time::timeout(LOAD_WITHIN, hub.user_for(&principal.user, hello.cursor.as_deref()))
+    let user = tokio::time::timeout(LOAD_WITHIN, hub.user(&principal.user))
         .await
         .ok()
         .and_then(Result::ok)

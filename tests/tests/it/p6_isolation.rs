@@ -63,14 +63,16 @@ async fn p6_a_provider_is_never_asked_for_more_at_once_than_its_settings_allow()
         sessions.push(scene.session(&format!("user-{n}")).await);
     }
     // Devices ask for what the scheduler is about to redeem, so that both are in line for the same grant.
-    for _ in 0..12 {
+    for _ in 0..4 {
+        let mut asked = Vec::new();
         for session in &mut sessions {
             let version = session
                 .token(GRANT)
                 .map_or(1, |token| token["version"].as_u64().unwrap_or(1));
-            session.ask_refresh(GRANT, version).await;
+            asked.push(session.ask_refresh(GRANT, version).await);
         }
-        for session in &mut sessions {
+        for (session, id) in sessions.iter_mut().zip(asked) {
+            session.answer(&id).await;
             session.settle().await;
         }
     }
