@@ -123,8 +123,7 @@ async fn a_wrong_or_missing_key_is_refused_by_name_and_nothing_is_touched() {
     let right = key_file(&scene.hub);
     scene.hub.signal(rustix::process::Signal::TERM);
     scene.hub.ended(lockstep_tests::BOUND).await;
-    let (store, spool) = (scene.hub.dir().join("lockstep.db"), scene.hub.dir().join("spool"));
-    let before = fs::read(&store).expect("the store");
+    let spool = scene.hub.dir().join("spool");
     let chain = fs::read(spool.join("audit/000001.jsonl")).expect("the chain");
     let wrong = key_file(&Scene::new().await.hub);
     let id = right.split(' ').next().unwrap_or_default();
@@ -139,11 +138,11 @@ async fn a_wrong_or_missing_key_is_refused_by_name_and_nothing_is_touched() {
         assert!(!path.exists() || key.is_some(), "no key is made over a lost one");
         assert_eq!(fs::read(spool.join("audit/000001.jsonl")).expect("the chain"), chain);
     }
-    // redb marks a file that is open; what is stored in it is the same.
-    assert_eq!(fs::read(&store).expect("the store").len(), before.len());
+    // The store's file may change its size by being opened; what is stored in it is the same.
     write_key(&scene.hub, &right);
     scene.hub.start_again().await;
-    assert_eq!(scene.get_token(&device, GRANT, "").await.status, 200);
+    let served = scene.get_token(&device, GRANT, "").await.expect(200);
+    assert_eq!((&served["version"], &served["seq"]), (&1.into(), &1.into()));
 }
 
 /// Every kind of change to the chain is found, without the hub.
