@@ -1,6 +1,10 @@
 //! Users coming and going: loading, remembering use, evicting.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use lockstep_engine::{grant::Input, record::GrantRecord, time::Unix};
 use lockstep_protocol::{Cursor, DeviceId, GrantName, UserId};
@@ -18,12 +22,24 @@ use crate::{
 const IDLE_FOR: Duration = Duration::from_secs(60);
 /// The most devices whose last sight waits to be written; above it the write is left to the next sight.
 const MOST_SEEN: usize = 100_000;
+/// In how many parts everything that is connected is marked: all at once would hold up pushes for tens of milliseconds.
+const PARTS: usize = 30;
+/// How many uses are written at once, for the same reason.
+const WRITTEN_AT_ONCE: usize = 200;
 
 /// What is to be written of use, lazily.
 #[derive(Default)]
 pub(super) struct Uses {
     users: Mutex<HashMap<UserId, Unix>>,
     devices: Mutex<HashMap<DeviceId, Seen>>,
+    round: Mutex<Round>,
+}
+
+/// Residents whose connected devices are yet to be marked in this round.
+#[derive(Default)]
+struct Round {
+    users: Vec<Weak<User>>,
+    part: usize,
 }
 
 impl Hub {
@@ -127,20 +143,23 @@ impl Hub {
                 uses.extend(inner.slots.keys().map(|grant| (id.clone(), grant.clone(), at)));
             }
         }
-        if !uses.is_empty() {
-            self.store.used(uses).await?;
+        for some in uses.chunks(WRITTEN_AT_ONCE) {
+            self.store.used(some.to_vec()).await?;
+            tokio::task::yield_now().await;
         }
         let devices = std::mem::take(&mut *self.uses.devices.lock());
-        if !devices.is_empty() {
-            self.store.seen(devices.into_values().collect()).await?;
+        let devices: Vec<Seen> = devices.into_values().collect();
+        for some in devices.chunks(WRITTEN_AT_ONCE) {
+            self.store.seen(some.to_vec()).await?;
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// Marks everything that is connected as used and seen.
+    /// Marks a part of what is connected as used and seen: everything once in [`PARTS`] calls.
     pub(super) fn mark_connected(&self) {
         let now = clock::mono();
-        for user in self.users.all() {
+        for user in self.next_part() {
             let inner = user.lock();
             for session in &inner.sessions {
                 self.mark_seen(session.device, session.acked());
@@ -152,6 +171,16 @@ impl Hub {
                 self.mark_used(&user);
             }
         }
+    }
+
+    fn next_part(&self) -> Vec<Arc<User>> {
+        let mut round = self.uses.round.lock();
+        if round.users.is_empty() {
+            round.users = self.users.all().iter().map(Arc::downgrade).collect();
+            round.part = round.users.len().div_ceil(PARTS);
+        }
+        let left = round.users.len().saturating_sub(round.part);
+        round.users.drain(left..).filter_map(|user| user.upgrade()).collect()
     }
 
     /// Counts the connected devices, and those that have not acked everything.

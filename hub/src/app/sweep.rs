@@ -7,8 +7,6 @@ use crate::{clock, config::StoreUrl, telemetry::metrics};
 
 /// How often use is written, so that the scheduler knows of it.
 const USES_EVERY: Duration = Duration::from_secs(1);
-/// How often everything that is connected counts as used anew.
-const CONNECTED_EVERY: u32 = 30;
 /// How often idle users are evicted.
 const EVICT_EVERY: u32 = 10;
 /// How often devices are counted.
@@ -30,9 +28,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
     for round in 0_u32.. {
         every.tick().await;
         hub.share_limits();
-        if round % CONNECTED_EVERY == 0 {
-            hub.mark_connected();
-        }
+        hub.mark_connected();
         if let Err(error) = hub.write_uses().await {
             tracing::warn!(%error, "use of grants and devices could not be written");
         }

@@ -1,7 +1,8 @@
 //! The one thread that writes a node's chain.
 //!
-//! All that waits is written at once, and the last line of it signed: a quiet hub signs every record, a busy one signs for
-//! many. What is written survives the process; it is brought to disk within [`SYNC_WITHIN`], and only then is the head told.
+//! A record waits [`COMPANY`] for others. All that waits is written at once, and the last line of it signed: a quiet hub
+//! signs every record, a busy one signs for many. What is written survives the process; it is brought to disk within
+//! [`SYNC_WITHIN`], and only then is the head told.
 
 use std::{
     fs::File,
@@ -25,6 +26,8 @@ use crate::clock;
 
 /// The most time between a record being written and its being on disk.
 const SYNC_WITHIN: Duration = Duration::from_millis(100);
+/// How long a record waits for company. Most of what a record costs is its batch: waking up, the signature, the write.
+const COMPANY: Duration = Duration::from_millis(5);
 /// The most records written at once.
 const LARGEST_BATCH: usize = 256;
 /// A file that has grown to this is closed, and the chain goes on in the next. Small, because the last one is read when the
@@ -115,6 +118,9 @@ impl Writer {
             };
             let ended = match queue.recv_timeout(self.patience()) {
                 Ok(message) => {
+                    if matches!(message, Message::Record(..)) {
+                        std::thread::sleep(COMPANY);
+                    }
                     take(message);
                     queue.try_iter().take(LARGEST_BATCH).for_each(take);
                     false

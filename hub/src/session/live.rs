@@ -50,7 +50,9 @@ enum Event {
 
 impl Live {
     pub(super) fn new(hub: Arc<Hub>, user: Arc<User>, session: Arc<Session>) -> Self {
-        let next_ping = clock::mono() + hub.config.server.heartbeat;
+        // Drawn, so that devices that came all at once are not pinged all at once for ever after.
+        let first = hub.config.server.heartbeat.mul_f64(rand::random_range(0.25..=1.0));
+        let next_ping = clock::mono() + first;
         Self {
             hub,
             user,
@@ -64,7 +66,8 @@ impl Live {
 
     /// Serves the session until it ends, and says how.
     pub async fn run(mut self, socket: &mut Socket) -> Ended {
-        let mut timer = pin!(tokio::time::sleep(self.next_check(clock::mono())));
+        let first = self.next_check(clock::mono()).mul_f64(rand::random_range(0.25..=1.0));
+        let mut timer = pin!(tokio::time::sleep(first));
         let ended = loop {
             let event = poll_fn(|cx| next(socket, timer.as_mut(), cx)).await;
             let done = match event {

@@ -130,11 +130,10 @@ fn no_common_version() -> Response {
 
 /// A session, from the upgrade to the close.
 async fn serve(hub: Arc<Hub>, upgraded: Upgraded, stranger: Stranger) -> Option<Close> {
-    let Some((wire, read)) = unwrap(upgraded) else {
+    let Some(mut socket) = unwrap(upgraded) else {
         tracing::error!("an upgraded connection is of an unknown kind");
         return None;
     };
-    let mut socket = Socket::new(Arc::new(Link::new(wire)), &read);
     // Boxed: what the first phase needs is not to weigh on the second, which lasts.
     let greeted = Box::pin(hello::greet(&hub, &mut socket)).await;
     drop(stranger);
@@ -158,14 +157,16 @@ async fn finish(socket: &mut Socket, close: Close) {
     let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
 }
 
-/// The socket underneath, so that pushes need no task to be woken.
-fn unwrap(upgraded: Upgraded) -> Option<(Wire, bytes::Bytes)> {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => Some((Wire::new(parts.io.into_inner(), None), parts.read_buf)),
+/// The socket underneath, so that pushes need no task to be woken. What was read of the request ends here: kept for the
+/// session's life, its buffer would be a large part of what a device costs.
+fn unwrap(upgraded: Upgraded) -> Option<Socket> {
+    let (wire, read) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (Wire::new(parts.io.into_inner(), None), parts.read_buf),
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
             let (tcp, tls) = parts.io.into_inner().into_inner();
-            Some((Wire::new(tcp, Some(tls)), parts.read_buf))
+            (Wire::new(tcp, Some(tls)), parts.read_buf)
         }
-    }
+    };
+    Some(Socket::new(Arc::new(Link::new(wire)), &read))
 }

@@ -80,6 +80,7 @@ pub(crate) struct Fleet {
     started: Instant,
     devices: Vec<Device>,
     callers: Vec<Caller>,
+    calls_to: SocketAddr,
     idle: Vec<usize>,
     /// Updates that the devices of each user still wait for.
     pending: Vec<u32>,
@@ -103,6 +104,7 @@ impl Fleet {
             started: Instant::now(),
             devices: Vec::new(),
             callers: Vec::new(),
+            calls_to,
             idle: Vec::new(),
             pending: vec![0; users],
             completed: 0,
@@ -111,13 +113,18 @@ impl Fleet {
             tally: Tally::new()?,
         };
         for index in 0..callers {
-            let stream = connect(calls_to, index)?;
-            let data = epoll::EventData::new_u64(CALLER | index as u64);
-            epoll::add(&fleet.epoll, &stream, data, epoll::EventFlags::IN)?;
-            fleet.callers.push(Caller::new(stream));
+            let caller = fleet.caller(index)?;
+            fleet.callers.push(caller);
             fleet.idle.push(index);
         }
         Ok(fleet)
+    }
+
+    fn caller(&self, index: usize) -> io::Result<Caller> {
+        let stream = connect(self.calls_to, index)?;
+        let data = epoll::EventData::new_u64(CALLER | index as u64);
+        epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?;
+        Ok(Caller::new(stream))
     }
 
     /// Nanoseconds since the fleet began.
@@ -241,6 +248,12 @@ impl Fleet {
         let Some(answer) = self.callers[index].read(&mut self.scratch, self.keep_answers) else {
             return Ok(());
         };
+        if answer.status == 0 && self.idle.contains(&index) {
+            // The server ended a connection on which nothing was under way, as it may: idle ones cost it memory.
+            epoll::delete(&self.epoll, self.callers[index].stream())?;
+            self.callers[index] = self.caller(index)?;
+            return Ok(());
+        }
         match answer.status {
             200..=299 => self.tally.calls += 1,
             0 => {

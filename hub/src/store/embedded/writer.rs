@@ -31,6 +31,8 @@ const GROUP: usize = 256;
 const QUEUE: usize = 1024;
 /// The most lazy writes that are remembered. More are dropped: that is what lazy means.
 const LAZY: usize = 4096;
+/// The most lazy writes in one transaction: each may be about hundreds of rows, and somebody may wait for the others.
+const LAZY_GROUP: usize = 4;
 /// How long a lazy write waits for company.
 const LAZY_WAIT: Duration = Duration::from_millis(500);
 
@@ -187,6 +189,7 @@ impl Desk {
                 Err(RecvTimeoutError::Disconnected) => more = false,
             }
             self.gather(&mut group);
+            more |= !group.waiting.is_empty();
             self.finish(group);
         }
     }
@@ -205,7 +208,7 @@ impl Desk {
             }
         }
         let mut lazy = self.lazy.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = lazy.len().min(GROUP);
+        let some = lazy.len().min(LAZY_GROUP);
         group.waiting.extend(lazy.drain(..some));
     }
 
