@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use lockstep_protocol::{DeviceId, LeaseId, Version};
 use uuid::Uuid;
 
-use super::store::{ClaimRow, Commit, Store};
+use super::{
+    carry_out::{claim_row, is_write, refused},
+    store::{ClaimRow, Store},
+};
 use crate::{
     entropy::Entropy,
-    grant::{
-        Ask, Asker, ClaimAnswer, Command, CommitAnswer, Grant, Input, Login, Note, PermitAnswer, ProviderReply, Reply,
-        Trouble, WaiterId,
-    },
+    grant::{Ask, Asker, Command, Grant, Input, Login, Note, PermitAnswer, ProviderReply, Reply, Trouble, WaiterId},
     policy::Policy,
     record::{GrantRecord, Holder, TokenSet},
     time::{Mono, Now, Unix},
@@ -238,7 +238,7 @@ impl Bench {
             Command::Answer { waiter, reply } => self.replies.push((waiter.0, reply)),
             Command::AskPermit if self.auto_permit => self.handle(Input::Permit(PermitAnswer::Granted)),
             command if !self.store_answers => self.orders.push(command),
-            command => match (self.store_does(&command), trouble) {
+            command => match (self.store.carry_out(&self.me, &command, self.now.unix), trouble) {
                 (None, _) => self.orders.push(command),
                 (Some(_), Some(lost)) => self.handle(refused(&command, lost)),
                 (Some(input), None) => self.handle(input),
@@ -246,63 +246,13 @@ impl Bench {
         }
     }
 
-    /// Does what is the store's to do; none if it is somebody else's.
-    fn store_does(&mut self, command: &Command) -> Option<Input> {
-        let now = self.now.unix;
-        Some(match command {
-            Command::Load => Input::Read(Ok(self.store.read())),
-            Command::Claim { .. } => self.claim(command)?,
-            Command::Renew { lease, ttl } => Input::Renewed {
-                lease: *lease,
-                held: Ok(self.store.renew(*lease, *ttl, now)),
-            },
-            Command::HandOut { lease, device } => Input::HandedOut {
-                lease: *lease,
-                held: Ok(self.store.hand_out(*lease, *device, now)),
-            },
-            Command::Commit(request) => Input::Committed {
-                lease: request.lease,
-                answer: match self.store.commit(request) {
-                    Commit::Done => CommitAnswer::Done(self.store.read()?),
-                    Commit::Superseded => CommitAnswer::Superseded(self.store.read()),
-                    Commit::Retired => CommitAnswer::Retired,
-                },
-            },
-            Command::KeepAlternate {
-                lease,
-                tokens,
-                from_version,
-            } => {
-                self.store.keep_alternate((**tokens).clone(), *from_version);
-                Input::AlternateKept {
-                    lease: *lease,
-                    answer: Ok(()),
-                }
-            }
-            Command::Settle {
-                lease,
-                version,
-                fence,
-                verdict,
-            } => {
-                self.store
-                    .settle(&self.me, *lease, (*version, *fence), (**verdict).clone(), now);
-                Input::Settled {
-                    lease: *lease,
-                    answer: Ok(self.store.read()),
-                }
-            }
-            Command::Delete => {
-                self.store.delete();
-                Input::Deleted(Ok(self.store.read()))
-            }
-            _ => return None,
-        })
-    }
-
     /// The claim that is ordered and was not answered.
     pub(crate) fn take_claim(&mut self) -> ClaimRow {
-        let rows: Vec<_> = self.orders.iter().filter_map(|order| self.claim_row(order)).collect();
+        let rows: Vec<_> = self
+            .orders
+            .iter()
+            .filter_map(|order| claim_row(&self.me, order))
+            .collect();
         assert_eq!(rows.len(), 1, "one claim in {:?}", self.orders);
         self.orders.retain(|order| !matches!(order, Command::Claim { .. }));
         rows.into_iter().next().unwrap()
@@ -315,89 +265,5 @@ impl Bench {
             _ => None,
         });
         leases.collect()
-    }
-
-    fn claim_row(&self, command: &Command) -> Option<ClaimRow> {
-        let Command::Claim {
-            lease,
-            from_version,
-            over,
-            fence,
-            ttl,
-            purpose,
-            for_device,
-            doubt,
-        } = command
-        else {
-            return None;
-        };
-        Some(ClaimRow {
-            lease: *lease,
-            holder: self.me.clone(),
-            from_version: *from_version,
-            over: *over,
-            fence: *fence,
-            ttl: *ttl,
-            purpose: *purpose,
-            for_device: *for_device,
-            doubt: doubt.clone(),
-        })
-    }
-
-    fn claim(&mut self, command: &Command) -> Option<Input> {
-        let row = self.claim_row(command)?;
-        let lease = row.lease;
-        let answer = match self.store.claim(row, self.now.unix) {
-            None => ClaimAnswer::Gone,
-            Some(true) => ClaimAnswer::Won(self.store.read()?),
-            Some(false) => ClaimAnswer::Lost(self.store.read()?),
-        };
-        Some(Input::Claimed { lease, answer })
-    }
-}
-
-fn is_write(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Claim { .. }
-            | Command::Renew { .. }
-            | Command::HandOut { .. }
-            | Command::Commit(_)
-            | Command::KeepAlternate { .. }
-            | Command::Settle { .. }
-            | Command::Delete
-    )
-}
-
-/// The answer to a write that met with trouble.
-pub(crate) fn refused(command: &Command, trouble: Trouble) -> Input {
-    match command {
-        Command::Claim { lease, .. } => Input::Claimed {
-            lease: *lease,
-            answer: ClaimAnswer::Trouble(trouble),
-        },
-        Command::Renew { lease, .. } => Input::Renewed {
-            lease: *lease,
-            held: Err(trouble),
-        },
-        Command::HandOut { lease, .. } => Input::HandedOut {
-            lease: *lease,
-            held: Err(trouble),
-        },
-        Command::Commit(request) => Input::Committed {
-            lease: request.lease,
-            answer: CommitAnswer::Trouble(trouble),
-        },
-        Command::Settle { lease, .. } => Input::Settled {
-            lease: *lease,
-            answer: Err(trouble),
-        },
-        Command::KeepAlternate { lease, .. } => Input::AlternateKept {
-            lease: *lease,
-            answer: Err(trouble),
-        },
-        Command::Delete => Input::Deleted(Err(trouble)),
-        Command::Load => Input::Read(Err(trouble)),
-        other => panic!("{other:?} is no business of the store"),
     }
 }

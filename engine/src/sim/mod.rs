@@ -46,6 +46,7 @@
 //! | spec | §4 | the late result of a device that fell silent was not waited for |
 
 mod bench;
+mod carry_out;
 mod hunt;
 mod law;
 mod model;

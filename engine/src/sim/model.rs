@@ -12,17 +12,15 @@ use lockstep_protocol::{LeaseId, Version};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use super::{
-    bench::{START, Seeded, answered, device, holder, refused, secs},
+    bench::{START, Seeded, answered, device, holder, secs},
+    carry_out::refused,
     provider::{Decision, Provider, Rotation},
-    store::{ClaimRow, Commit, Store},
+    store::Store,
 };
 use crate::{
-    grant::{
-        Ask, Asker, ClaimAnswer, Command, CommitAnswer, Grant, Input, Login, PermitAnswer, ProviderReply, Trouble,
-        WaiterId,
-    },
+    grant::{Ask, Asker, Command, Grant, Input, Login, PermitAnswer, ProviderReply, Trouble, WaiterId},
     policy::Policy,
-    record::{Health, Holder, TokenSet},
+    record::{Health, TokenSet},
     time::{Mono, Now, Unix},
 };
 
@@ -275,85 +273,11 @@ impl World {
 
     fn store(&mut self, hub: usize, order: usize, silent: bool) {
         let command = self.hubs[hub].orders.remove(order);
-        let answer = self.carry_out(hub, &command);
-        let lost = || refused(&command, Trouble::Unknown("lost".to_owned()));
-        self.tell(hub, if silent { lost() } else { answer });
-    }
-
-    fn carry_out(&mut self, hub: usize, command: &Command) -> Input {
         let me = holder(["a", "b"][hub], self.hubs[hub].life);
         let now = self.clock().unix;
-        match command {
-            Command::Claim { .. } => self.claim(me, command),
-            Command::Renew { lease, ttl } => Input::Renewed {
-                lease: *lease,
-                held: Ok(self.store.renew(*lease, *ttl, now)),
-            },
-            Command::Commit(request) => {
-                let answer = match (self.store.commit(request), self.store.read()) {
-                    (Commit::Done, Some(record)) => CommitAnswer::Done(record),
-                    (Commit::Retired, _) => CommitAnswer::Retired,
-                    (_, record) => CommitAnswer::Superseded(record),
-                };
-                let lease = request.lease;
-                Input::Committed { lease, answer }
-            }
-            Command::Settle {
-                lease,
-                version,
-                fence,
-                verdict,
-            } => {
-                self.store
-                    .settle(&me, *lease, (*version, *fence), (**verdict).clone(), now);
-                let answer = Ok(self.store.read());
-                Input::Settled { lease: *lease, answer }
-            }
-            Command::KeepAlternate {
-                lease,
-                tokens,
-                from_version,
-            } => {
-                self.store.keep_alternate((**tokens).clone(), *from_version);
-                let answer = Ok(());
-                Input::AlternateKept { lease: *lease, answer }
-            }
-            _ => Input::Read(Ok(self.store.read())),
-        }
-    }
-
-    fn claim(&mut self, me: Holder, command: &Command) -> Input {
-        let Command::Claim {
-            lease,
-            from_version,
-            over,
-            fence,
-            ttl,
-            purpose,
-            for_device,
-            doubt,
-        } = command
-        else {
-            panic!("{command:?} is no claim");
-        };
-        let row = ClaimRow {
-            lease: *lease,
-            holder: me,
-            from_version: *from_version,
-            over: *over,
-            fence: *fence,
-            ttl: *ttl,
-            purpose: *purpose,
-            for_device: *for_device,
-            doubt: doubt.clone(),
-        };
-        let now = self.clock().unix;
-        let answer = match (self.store.claim(row, now), self.store.read()) {
-            (Some(true), Some(record)) => ClaimAnswer::Won(record),
-            (Some(false), Some(record)) => ClaimAnswer::Lost(record),
-            _ => ClaimAnswer::Gone,
-        };
-        Input::Claimed { lease: *lease, answer }
+        let answer = self.store.carry_out(&me, &command, now).filter(|_| !silent);
+        let lost = || refused(&command, Trouble::Unknown("lost".to_owned()));
+        self.tell(hub, answer.unwrap_or_else(lost));
     }
 
     fn provider(&mut self, index: usize, silent: bool) {

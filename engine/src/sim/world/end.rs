@@ -2,7 +2,7 @@
 
 use lockstep_protocol::{Code, Version};
 
-use super::{Happening, World, name, node::Who};
+use super::{Happening, World, asking::Who, name};
 use crate::{
     grant::{Asker, Reply},
     policy::Refresher,

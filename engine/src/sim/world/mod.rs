@@ -1,6 +1,7 @@
 //! The world of one run: nodes with the real engine, devices, a store, a provider, and everything between them, in one
 //! queue of virtual time.
 
+mod asking;
 mod device;
 mod end;
 mod node;

@@ -2,7 +2,7 @@
 
 use lockstep_protocol::{Epoch, GrantName, LeaseId, Version, frame::HubFrame, frame::PublishedToken};
 
-use super::{Happening, World, device, device::Result as DeviceResult, device_id, name, node::Who, session_id};
+use super::{Happening, World, asking::Who, device, device::Result as DeviceResult, device_id, name, session_id};
 use crate::{
     grant::{Asker, Candidate, Command, Input, ProviderReply, view},
     record::GrantRecord,

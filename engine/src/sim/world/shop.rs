@@ -1,15 +1,17 @@
 //! The store, as nodes reach it: sometimes slow, sometimes away, and sometimes doing what it never confirmed.
 
+use lockstep_protocol::LeaseId;
+
 use super::{Happening, World, name};
 use crate::{
     entropy::lease_id,
-    grant::{Ask, Asker, ClaimAnswer, Command, CommitAnswer, Input, Trouble},
-    record::Health,
+    grant::{self, Ask, Asker, ClaimAnswer, Command, CommitAnswer, CommitRequest, Input, Trouble},
+    record::{GrantRecord, Health},
     sim::{
-        bench::refused,
+        carry_out::{claim_row, refused},
         law::Verdict,
         script::{Millis, Moment, Step, Storm},
-        store::{ClaimRow, Commit, Due},
+        store::Due,
     },
     time::{Mono, Unix},
 };
@@ -116,172 +118,131 @@ impl World<'_> {
     }
 
     fn apply(&mut self, node: usize, life: u64, asked: Millis, command: &Command) -> (Input, Verdict) {
-        let now = self.store_time();
-        let input = match command {
-            Command::Load => Input::Read(Ok(self.store.read())),
-            Command::Claim { .. } => self.apply_claim(node, life, asked, command),
-            Command::Renew { lease, ttl } => {
-                let held = self.store.renew(*lease, *ttl, now);
-                if held {
-                    self.law.renewed(*lease, asked, self.now);
-                }
-                Input::Renewed {
-                    lease: *lease,
-                    held: Ok(held),
-                }
-            }
-            Command::HandOut { lease, device } => {
-                let held = self.store.hand_out(*lease, *device, now);
-                if held {
-                    self.law.renewed(*lease, asked, self.now);
-                }
-                Input::HandedOut {
-                    lease: *lease,
-                    held: Ok(held),
-                }
-            }
-            Command::Commit(_) => return self.apply_commit(node, command),
-            Command::KeepAlternate {
-                lease,
-                tokens,
-                from_version,
-            } => {
-                if self.store.keep_alternate((**tokens).clone(), *from_version) {
-                    self.law.kept(from_version.next(), tokens);
-                }
-                Input::AlternateKept {
-                    lease: *lease,
-                    answer: Ok(()),
-                }
-            }
-            Command::Settle { .. } => return self.apply_settle(node, life, command),
-            Command::Delete => {
-                if let Some(before) = self.store.record.clone() {
-                    self.law.deleted(&before, self.now);
-                }
-                self.store.delete();
-                self.say(|| "store: the grant is deleted".to_owned());
-                Input::Deleted(Ok(self.store.read()))
-            }
-            other => panic!("{other:?} is no business of the store"),
-        };
-        (input, Ok(()))
-    }
-
-    fn apply_settle(&mut self, node: usize, life: u64, command: &Command) -> (Input, Verdict) {
-        let Command::Settle {
-            lease,
-            version,
-            fence,
-            verdict,
-        } = command
-        else {
-            panic!("{command:?} is no verdict");
-        };
-        let (me, now) = (Self::holder(node, life), self.store_time());
         let before = self.store.record.clone();
-        let took = self
+        let done = self
             .store
-            .settle(&me, *lease, (*version, *fence), (**verdict).clone(), now);
-        self.say(|| {
-            let short = crate::sim::trace::verdict(verdict);
-            let (node, lease) = (name(node), crate::sim::trace::lease(*lease));
-            format!(
-                "store: {node} settles {lease}: {short}{}",
-                if took { "" } else { " (does not count)" }
-            )
-        });
-        if took {
-            self.law.judged(*lease, (node, life));
-        }
-        let gives_up = took && verdict.health == Health::ReauthRequired;
-        let judged = before
-            .filter(|_| gives_up)
-            .map_or(Ok(()), |record| self.law.gave_up(&record));
-        let answer = Ok(self.store.read());
-        (Input::Settled { lease: *lease, answer }, judged)
+            .carry_out(&Self::holder(node, life), command, self.store_time());
+        let Some(input) = done else {
+            panic!("{command:?} is no business of the store");
+        };
+        let verdict = self.take_down(node, life, asked, command, &input, before.as_ref());
+        (input, verdict)
     }
 
-    fn apply_claim(&mut self, node: usize, life: u64, asked: Millis, command: &Command) -> Input {
-        let Command::Claim {
-            lease,
-            from_version,
-            over,
-            fence,
-            ttl,
-            purpose,
-            for_device,
-            doubt,
-        } = command.clone()
-        else {
-            panic!("{command:?} is no claim");
+    /// Enters in the law's books what was carried out.
+    fn take_down(
+        &mut self,
+        node: usize,
+        life: u64,
+        asked: Millis,
+        command: &Command,
+        input: &Input,
+        before: Option<&GrantRecord>,
+    ) -> Verdict {
+        let changed = before.map(|record| record.revision) != self.store.record.as_ref().map(|record| record.revision);
+        match (command, input) {
+            (Command::Claim { .. }, Input::Claimed { answer, .. }) => {
+                self.take_down_claim(node, life, asked, command, answer);
+            }
+            (Command::Renew { lease, .. } | Command::HandOut { lease, .. }, _) if changed => {
+                self.law.renewed(*lease, asked, self.now);
+            }
+            (Command::Commit(request), Input::Committed { answer, .. }) => {
+                return self.take_down_commit(node, request, answer, before);
+            }
+            (
+                Command::KeepAlternate {
+                    tokens, from_version, ..
+                },
+                _,
+            ) if changed => self.law.kept(from_version.next(), tokens),
+            (Command::Settle { lease, verdict, .. }, _) => {
+                return self.take_down_settle(node, life, *lease, verdict, before.filter(|_| changed));
+            }
+            (Command::Delete, _) => {
+                if let Some(before) = before {
+                    self.law.deleted(before, self.now);
+                }
+                self.say(|| "store: the grant is deleted".to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_down_claim(&mut self, node: usize, life: u64, asked: Millis, command: &Command, answer: &ClaimAnswer) {
+        let Some(row) = claim_row(&Self::holder(node, life), command) else {
+            return;
         };
-        let holder = Self::holder(node, life);
-        let row = ClaimRow {
-            lease,
-            holder,
-            from_version,
-            over,
-            fence,
-            ttl,
-            purpose,
-            for_device,
-            doubt,
-        };
-        let claimed = self.store.claim(row, self.store_time());
-        if claimed == Some(true) {
-            self.law.claimed(lease, from_version, (node, life), asked, self.now);
-            if let Some(over) = over {
+        if matches!(answer, ClaimAnswer::Won(_)) {
+            self.law
+                .claimed(row.lease, row.from_version, (node, life), asked, self.now);
+            if let Some(over) = row.over {
                 self.law.judged(over, (node, life));
             }
         }
         self.say(|| {
-            let what = match claimed {
-                Some(true) => "wins",
-                Some(false) => "loses",
-                None => "finds nothing for",
+            let what = match answer {
+                ClaimAnswer::Won(_) => "wins",
+                ClaimAnswer::Lost(_) => "loses",
+                _ => "finds nothing for",
             };
-            let short = crate::sim::trace::lease(lease);
-            format!(
-                "store: {} {what} claim {short} of version {} for {purpose:?}",
-                name(node),
-                from_version.0
-            )
+            let (node, short) = (name(node), crate::sim::trace::lease(row.lease));
+            let (version, purpose) = (row.from_version.0, row.purpose);
+            format!("store: {node} {what} claim {short} of version {version} for {purpose:?}")
         });
-        let answer = match (claimed, self.store.read()) {
-            (Some(true), Some(record)) => ClaimAnswer::Won(record),
-            (Some(false), Some(record)) => ClaimAnswer::Lost(record),
-            _ => ClaimAnswer::Gone,
-        };
-        Input::Claimed { lease, answer }
     }
 
-    fn apply_commit(&mut self, node: usize, command: &Command) -> (Input, Verdict) {
-        let Command::Commit(request) = command else {
-            panic!("{command:?} is no commit");
-        };
-        let before = self.store.record.clone();
-        let came = self.store.commit(request);
+    /// `before`: what the verdict was about, if it counted.
+    fn take_down_settle(
+        &mut self,
+        node: usize,
+        life: u64,
+        lease: LeaseId,
+        verdict: &grant::Verdict,
+        before: Option<&GrantRecord>,
+    ) -> Verdict {
         self.say(|| {
+            let (node, short) = (name(node), crate::sim::trace::lease(lease));
+            let counts = if before.is_some() { "" } else { " (does not count)" };
             format!(
-                "store: {} commits on version {}: {came:?}",
+                "store: {node} settles {short}: {}{counts}",
+                crate::sim::trace::verdict(verdict)
+            )
+        });
+        let Some(before) = before else {
+            return Ok(());
+        };
+        self.law.judged(lease, (node, life));
+        if verdict.health == Health::ReauthRequired {
+            return self.law.gave_up(before);
+        }
+        Ok(())
+    }
+
+    fn take_down_commit(
+        &mut self,
+        node: usize,
+        request: &CommitRequest,
+        answer: &CommitAnswer,
+        before: Option<&GrantRecord>,
+    ) -> Verdict {
+        self.say(|| {
+            let came = match answer {
+                CommitAnswer::Done(_) => "Done",
+                CommitAnswer::Superseded(_) => "Superseded",
+                _ => "Retired",
+            };
+            format!(
+                "store: {} commits on version {}: {came}",
                 name(node),
                 request.from_version.0
             )
         });
-        let mut verdict = Ok(());
-        let answer = match came {
-            Commit::Done => {
-                verdict = self.law.committed(request, before.as_ref(), self.now);
-                self.store
-                    .read()
-                    .map_or(CommitAnswer::Superseded(None), CommitAnswer::Done)
-            }
-            Commit::Superseded => CommitAnswer::Superseded(self.store.read()),
-            Commit::Retired => CommitAnswer::Retired,
-        };
-        let lease = request.lease;
-        (Input::Committed { lease, answer }, verdict)
+        match answer {
+            CommitAnswer::Done(_) => self.law.committed(request, before, self.now),
+            _ => Ok(()),
+        }
     }
 
     /// A node reads the record, as it does after a fact or a sweep.

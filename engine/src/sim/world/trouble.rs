@@ -1,6 +1,6 @@
 //! The lines of a script: what befalls the world.
 
-use super::{World, name, node::Who};
+use super::{World, asking::Who, name};
 use crate::{
     grant::{Asker, Input},
     sim::script::What,
