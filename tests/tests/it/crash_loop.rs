@@ -173,6 +173,8 @@ impl Loop {
 }
 
 fn quick(settings: Settings) -> Settings {
+    // The followers here never renew their own tokens, and a long loop outlasts a quarter of an hour.
+    let settings = settings.set("identity.access_token_lifetime", "24h");
     settings.example("late_wait", "1s").example("lead", "30s")
 }
 
