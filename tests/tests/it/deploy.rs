@@ -258,6 +258,17 @@ fn kubernetes_gives_a_hub_the_time_that_it_needs() {
     );
 }
 
+/// A hub ends a connection on which nothing is asked for 10 s. A proxy that keeps it longer sends requests to their end.
+#[test]
+fn proxies_let_idle_connections_go_before_the_hub_does() {
+    for (file, key) in [
+        ("deploy/proxies/nginx.conf", "keepalive_timeout "),
+        ("deploy/proxies/Caddyfile", "keepalive "),
+    ] {
+        assert!(seconds(setting(file, key).as_str()) < 10, "{file}");
+    }
+}
+
 /// The longest poll is 55 s: whoever is in front must wait longer.
 #[test]
 fn proxies_wait_for_the_longest_poll() {
@@ -265,11 +276,15 @@ fn proxies_wait_for_the_longest_poll() {
         ("deploy/proxies/nginx.conf", "proxy_read_timeout "),
         ("deploy/proxies/Caddyfile", "response_header_timeout "),
     ] {
-        let text = read(file);
-        let line = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(key))
-            .unwrap_or_else(|| panic!("{key} in {file}"));
-        assert!(seconds(line.trim_end_matches(';')) > 60, "{file}");
+        assert!(seconds(setting(file, key).as_str()) > 60, "{file}");
     }
+}
+
+/// What follows `key` on the line that begins with it.
+fn setting(file: &str, key: &str) -> String {
+    let text = read(file);
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    line.unwrap_or_else(|| panic!("{key} in {file}"))
+        .trim_end_matches(';')
+        .to_owned()
 }

@@ -33,7 +33,7 @@ fn calm(arena: &Arena) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn torture_breaks_no_promise() {
-    let seconds = number("LOCKSTEP_TORTURE_SECONDS").unwrap_or(120);
+    let seconds = number("LOCKSTEP_TORTURE_SECONDS").unwrap_or(300);
     let seed = number("LOCKSTEP_TORTURE_SEED").unwrap_or_else(rand::random);
     let replay = format!(
         "LOCKSTEP_TORTURE_SECONDS={seconds} LOCKSTEP_TORTURE_SEED={seed} cargo test -p lockstep-tests torture_breaks -- --nocapture"
