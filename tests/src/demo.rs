@@ -144,6 +144,11 @@ impl Demo {
         }
     }
 
+    /// Kills it, and waits until it is dead.
+    pub async fn kill9(&mut self) {
+        self.child.kill().await.ok();
+    }
+
     /// Waits for its end, and gives its exit code.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_tests::{BOUND, Demo, GRANT, Scene, demo, eventually};
+use lockstep_tests::{BOUND, Demo, Fault, GRANT, Link, Scene, Weather, demo, eventually, provider::Gate};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -219,6 +219,45 @@ async fn a_refresher_shows_how_it_redeems() {
     assert_eq!(scene.provider.calls_of("alice").len(), 1);
     let sealed = Path::new(&format!("{file}.redeem")).join("redeem.key");
     assert!(sealed.exists(), "results are sealed beside the device file");
+}
+
+/// The provider has rotated, the result is sealed on the device's disk and nowhere else, and the device is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_a_refresher_that_is_killed_with_a_result_in_hand_publishes_it_when_it_is_back() {
+    let scene = Scene::set(|settings| settings.example("refresher", "device")).await;
+    let dir = TempDir::new().expect("a directory");
+    scene.log_in("alice").await;
+    let link = Link::to(scene.hub.listen).await;
+    let file = dir.path().join("device.json").display().to_string();
+    let mut args = enrolling(&scene, &dir, &["--refresher", "--device-file", &file]);
+    args[2] = link.over(&args[2]);
+    let mut device = Demo::start(&args);
+    let step = |step: &'static str| move |event: &Value| event["step"] == step;
+    device
+        .event("up to date", BOUND, |event| event["event"] == "synced")
+        .await;
+    let gate = Gate::closed();
+    scene.provider.fault_for("alice", Fault::HoldAfter(gate.clone()));
+    let asked = tokio::spawn({
+        let admin = scene.admin.clone();
+        async move { admin.refresh("alice", GRANT).await }
+    });
+    scene.provider.called("alice", 1, BOUND).await;
+    link.turn(Weather::Silent);
+    gate.open();
+    device.event("sealed", BOUND, step("sealed")).await;
+    device.kill9().await;
+    // What it had said of it is lost with the connection.
+    link.turn(Weather::Cut);
+    assert_eq!(scene.grant("alice").await["version"], 1, "nobody knows of it");
+
+    link.turn(Weather::Fair);
+    let device = Demo::start(&args);
+    device.event("version 2", BOUND, is_version(2)).await;
+    device.event("published", BOUND, step("published")).await;
+    assert_eq!(scene.provider.calls_of("alice").len(), 1, "nobody redeemed again");
+    assert_eq!(scene.grant("alice").await["health"], "ok");
+    asked.await.expect("whoever asked is answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
