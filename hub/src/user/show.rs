@@ -114,3 +114,6 @@ impl Inner {
         self.board = board;
     }
 }
+
+#[cfg(test)]
+mod tests;
