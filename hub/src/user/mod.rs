@@ -6,6 +6,8 @@
 mod board;
 mod poller;
 mod registry;
+#[cfg(test)]
+pub(crate) mod sample;
 mod show;
 mod waiter;
 

@@ -1,8 +1,15 @@
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
 
 use super::*;
+use crate::user::{
+    User,
+    sample::{face, grant, record},
+};
 
 const START: Mono = Mono(1_000_000);
 
@@ -71,4 +78,46 @@ async fn one_that_is_being_closed_is_told_nothing_more() {
     there.readable().await.unwrap();
     assert_eq!(arrived(&there), b"welcome more");
     assert_eq!(link.owing(), None);
+}
+
+/// The board of a user whose one grant is at `version`.
+fn board_with(version: u64) -> Arc<Board> {
+    let user = User::new("alice".parse().unwrap());
+    let mut inner = user.lock();
+    inner.show_all(Seq(version), &[(grant("a/x"), *record(version, version))], &face());
+    Arc::clone(&inner.board)
+}
+
+/// P6: a device that does not read costs the hub one update and a flag, however many there are meanwhile; when it reads
+/// again it is sent the newest and none of those between.
+#[tokio::test]
+async fn p6_a_device_that_does_not_read_is_sent_only_the_newest_once_it_does() {
+    let (link, mut there) = link().await;
+    link.open(b"", Seq(0), false, START).unwrap();
+    let mut version = 0;
+    while !link.is_blocked() {
+        version += 1;
+        link.offer(&board_with(version), START);
+    }
+    let waiting = link.out.lock().backlog.len();
+    for missed in 1..=100 {
+        link.offer(&board_with(version + missed), START);
+    }
+    assert_eq!(link.out.lock().backlog.len(), waiting, "nothing is queued for it");
+
+    let mut read = Vec::new();
+    let drained = tokio::spawn(async move {
+        std::future::poll_fn(|cx| link.poll_drain(cx)).await.unwrap();
+        link.offer(&board_with(version + 100), START);
+        drop(link);
+    });
+    there.read_to_end(&mut read).await.unwrap();
+    drained.await.unwrap();
+    let text = String::from_utf8_lossy(&read);
+    let sent = |version: u64| text.contains(&format!("\"at-{version}\""));
+    assert!(sent(1) && sent(version) && sent(version + 100));
+    assert!(
+        (1..100).all(|missed| !sent(version + missed)),
+        "and none of those between"
+    );
 }

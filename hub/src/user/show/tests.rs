@@ -1,62 +1,13 @@
 //! What a board takes, and in what order.
 
-use lockstep_engine::{
-    record::{Health, TokenSet},
-    time::{Mono, Unix},
-};
-use lockstep_protocol::{Version, frame::Cause};
+use lockstep_engine::time::Unix;
+use lockstep_protocol::Version;
 
 use super::*;
-use crate::user::{Shows, User};
-
-const NOW: Now = Now {
-    mono: Mono(1_000),
-    unix: Unix(1_800_000_000_000),
+use crate::user::{
+    Shows, User,
+    sample::{NOW, face, grant, record},
 };
-
-fn face() -> Face<'static> {
-    Face {
-        epoch: Epoch(7),
-        now: NOW,
-        login_url: &|_| None,
-    }
-}
-
-fn grant(name: &str) -> GrantName {
-    name.parse().unwrap()
-}
-
-fn record(seq: u64, version: u64) -> Box<GrantRecord> {
-    let expires_at = Some(Unix(NOW.unix.0 + 3_600_000));
-    Box::new(GrantRecord {
-        revision: seq,
-        version: Version(version),
-        seq: Seq(seq),
-        health: Health::Ok,
-        reason: None,
-        retry_at: None,
-        tokens: Some(TokenSet {
-            access_token: Some(format!("at-{version}").into()),
-            refresh_token: None,
-            token_type: "Bearer".to_owned(),
-            scope: None,
-            expires_at,
-            refresh_expires_at: None,
-        }),
-        expires_at,
-        refreshed_at: NOW.unix,
-        cause: Cause::Refresh,
-        due_at: None,
-        claim: None,
-        fence: 0,
-        leases: Vec::new(),
-        former_leases: Vec::new(),
-        committed_by: None,
-        doubt: None,
-        alternate: None,
-        rejected_in_a_row: 0,
-    })
-}
 
 /// Shows records in this order, and gives what came of each, then what the board holds: its seq and, of each grant, the
 /// version.
