@@ -216,7 +216,9 @@ pub fn assert_lawful(followers: &[Follower], provider: &crate::Provider) {
             follower.device.id
         );
         let tokens = follower.tokens();
-        let late = provider.sent_after_successor(tokens.iter().map(|(at, token)| (*at, token.as_str())));
+        let late = provider.sent_after_successor(tokens.iter().map(|(at, token)| (*at, token.as_str())), |call| {
+            call.arrived
+        });
         assert!(
             late.is_empty(),
             "a refresh token was sent after its successor was seen: {late:?}"

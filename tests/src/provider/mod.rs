@@ -233,8 +233,12 @@ impl Provider {
     }
 
     /// Calls that sent a refresh token after somebody had seen an access token of a later generation: its successor
-    /// was committed then (promises P1 and P2).
-    pub fn sent_after_successor<'a>(&self, seen: impl IntoIterator<Item = (Instant, &'a str)>) -> Vec<Call> {
+    /// was committed then (promises P1 and P2). `sent` tells when a call left, if that is known to be before it arrived.
+    pub fn sent_after_successor<'a>(
+        &self,
+        seen: impl IntoIterator<Item = (Instant, &'a str)>,
+        sent: impl Fn(&Call) -> Instant,
+    ) -> Vec<Call> {
         let calls = self.calls();
         let state = self.state();
         let mut found = Vec::new();
@@ -245,7 +249,7 @@ impl Provider {
             let late = |call: &&Call| {
                 (&call.family, call.login) == (&pair.family, pair.login)
                     && call.generation < pair.generation
-                    && call.arrived > at
+                    && sent(call) > at
                     && rotates(&state)
             };
             found.extend(calls.iter().filter(late).cloned());

@@ -83,10 +83,14 @@ pub fn judge(arena: &Arena, events: &[Event]) -> Verdict {
             );
             let tokens = device.tokens();
             let tokens = tokens.iter().map(|(at, token)| (*at, token.as_str()));
-            for late in arena.provider(user).sent_after_successor(tokens) {
+            let sent = |call: &Call| sent_at(call, events);
+            for late in arena.provider(user).sent_after_successor(tokens, sent) {
                 verdict.faults.push(format!(
-                    "P1, {}: generation {} was sent after a device had seen its successor",
-                    user.name, late.generation
+                    "P1, {}: generation {} was sent by {:?} after a device had seen its successor; broken then: {}",
+                    user.name,
+                    late.generation,
+                    node_of(&late),
+                    around(&late, events)
                 ));
             }
         }
@@ -137,6 +141,29 @@ fn hides(event: &Event, former: &Call, next: &Call) -> bool {
         What::RedisKill | What::RedisPause | What::RedisFlush => false,
     };
     was_there && is_recent && concerns
+}
+
+/// When a call left its node, as early as can be: what was sent over a link that had fallen silent arrives when it is
+/// mended, even from a node that gave it up or died meanwhile.
+fn sent_at(call: &Call, events: &[Event]) -> Instant {
+    let held = events.iter().filter(|event| {
+        let is_over = event.to.is_none_or(|to| to + Duration::from_secs(1) >= call.arrived);
+        let holds = matches!(event.what, What::Silence(node, Wire::Providers) if Some(node) == node_of(call));
+        holds && event.from <= call.arrived && is_over
+    });
+    held.map(|event| event.from).min().unwrap_or(call.arrived)
+}
+
+/// What was broken in the half minute before a call arrived.
+fn around(call: &Call, events: &[Event]) -> String {
+    let since = call.arrived - Duration::from_secs(30);
+    let then = events
+        .iter()
+        .filter(|event| event.from <= call.arrived && event.to.is_none_or(|to| to >= since));
+    let told: Vec<_> = then
+        .map(|event| format!("{event} from {:?} before", call.arrived - event.from))
+        .collect();
+    told.join(", ")
 }
 
 /// Each node has a client id of its own.
