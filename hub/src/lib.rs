@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod error;
+pub mod hangup;
 pub mod http;
 pub mod identity;
 pub mod parsers;

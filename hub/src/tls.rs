@@ -15,13 +15,10 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Tls;
+use crate::{config::Tls, hangup::Hangups};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -110,15 +107,13 @@ impl Certificates {
     }
 
     /// Follows the files, by looking at them now and then and at once on SIGHUP, for as long as it is polled.
-    pub async fn follow(self: Arc<Self>) {
+    pub async fn follow(self: Arc<Self>, mut hangups: Hangups) {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut hangup = signal(SignalKind::hangup()).ok();
         loop {
             tokio::select! {
                 _ = looks.tick() => {}
-                // Without the signal the looks must do.
-                Some(_) = async { hangup.as_mut()?.recv().await } => {}
+                () = hangups.next() => {}
             }
             let this = Arc::clone(&self);
             let Ok(reloaded) = tokio::task::spawn_blocking(move || this.reload()).await else {

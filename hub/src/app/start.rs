@@ -19,6 +19,7 @@ use crate::{
     clock,
     cluster::{self, Cluster, Fact, Heard},
     config::{Config, Limits, StoreUrl},
+    hangup::{Hangup, Hangups},
     http::{self, AdminToken, Rates},
     identity::{Identity, IdentityError},
     provider::{ProviderError, Providers},
@@ -100,7 +101,8 @@ struct Ground {
 ///
 /// # Errors
 /// Why it cannot start.
-pub async fn run(config: Config) -> Result<(), StartError> {
+pub async fn run(config: Config, hangup: Hangup) -> Result<(), StartError> {
+    let hangups = Hangups::hear(hangup);
     let files = raise_file_limit();
     keep_memory_private();
     let config = Arc::new(within_files(config, files));
@@ -115,7 +117,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::spawn(cluster::listen(Arc::clone(&hub), heard));
     tokio::spawn(timers::run(Arc::clone(&hub)));
     hub.land_spool().await?;
-    let listeners = listeners(&hub, public, private)?;
+    let listeners = listeners(&hub, public, private, hangups)?;
     open(&hub, listeners);
     announce(listening, admin).map_err(io("stdout"))?;
     tracing::info!(%listening, %admin, node = %hub.me.node, epoch = %hub.epoch(), "ready");
@@ -360,12 +362,18 @@ fn open(hub: &Arc<Hub>, [public, private]: [Listener; 2]) {
 
 /// What listens for devices, and what listens for operators: they have doors of their own, so that a hub that is full of
 /// devices can still be looked after.
-fn listeners(hub: &Arc<Hub>, public: TcpListener, private: TcpListener) -> Result<[Listener; 2], TlsError> {
+fn listeners(
+    hub: &Arc<Hub>,
+    public: TcpListener,
+    private: TcpListener,
+    hangups: Hangups,
+) -> Result<[Listener; 2], TlsError> {
     let certificates = hub.config.tls.as_ref().map(Certificates::load).transpose()?;
     let tls = certificates.as_ref().map(Certificates::acceptor).transpose()?;
-    if let Some(certificates) = certificates {
-        tokio::spawn(certificates.follow());
-    }
+    match certificates {
+        Some(certificates) => tokio::spawn(certificates.follow(hangups)),
+        None => tokio::spawn(hangups.ignore()),
+    };
     let private_tls = tls.clone().filter(|_| hub.config.serves_admin_over_tls());
     let limits = Limits {
         max_connections: MOST_OPERATORS,

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     app,
     config::{ClusterUrl, Config, StoreUrl},
+    hangup::Hangup,
     telemetry::{logs, metrics},
 };
 
@@ -48,7 +49,7 @@ client_id = "app"
 "#;
 
 pub(super) fn serve(args: &ServeArgs) -> Done {
-    run(load(&args.config)?)
+    run(load(&args.config)?, Hangup::Reloads)
 }
 
 pub(super) fn dev(args: &DevArgs) -> Done {
@@ -65,7 +66,7 @@ pub(super) fn dev(args: &DevArgs) -> Done {
         .map_err(|error| Outcome::failed(format!("no temporary directory: {error}")))?;
     let config = dev_config(args, dir.path())?;
     eprint!("{}", guide(&config, args.config.is_none()));
-    run(config)
+    run(config, Hangup::Ends)
 }
 
 fn dev_config(args: &DevArgs, dir: &Path) -> Result<Config, Outcome> {
@@ -168,7 +169,7 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-fn run(config: Config) -> Done {
+fn run(config: Config, hangup: Hangup) -> Done {
     let variable = std::env::var(logs::VARIABLE).ok();
     logs::start(&config.log, variable.as_deref()).map_err(Outcome::failed)?;
     metrics::install();
@@ -177,5 +178,5 @@ fn run(config: Config) -> Done {
         .enable_all()
         .build()
         .map_err(Outcome::failed)?;
-    runtime.block_on(app::run(config)).map_err(Outcome::failed)
+    runtime.block_on(app::run(config, hangup)).map_err(Outcome::failed)
 }

@@ -66,6 +66,21 @@ async fn certificates_are_exchanged_under_live_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_without_certificates_goes_on_after_sighup_and_says_that_nothing_was_read() {
+    let mut scene = Scene::new().await;
+    let mut session = scene.session("alice").await;
+
+    scene.hub.signal(Signal::HUP);
+
+    eventually("it is logged", BOUND, async || {
+        assert!(scene.hub.lives(), "SIGHUP ended the hub");
+        scene.hub.log().contains("nothing is to be reloaded").then_some(())
+    })
+    .await;
+    assert_eq!(session.refresh(GRANT, 1).await["version"], 2, "the session stayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_tls_is_spoken_nothing_else_is() {
     let dir = TempDir::new().expect("a directory");
     exchange(dir.path());
