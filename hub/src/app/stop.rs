@@ -12,12 +12,14 @@ use tokio::{
 };
 
 use super::Hub;
-use crate::{cluster::Fact, session::Session, transport::text};
+use crate::{cluster::Fact, session::Session, transport::text, user::User};
 
 /// How often to look whether the last session has left.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a closed session's close frame and the answers of requests have to get out.
+/// How long the close frames and the answers of requests have to get out.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// The same for each session that is closed: with very many of them the frames themselves take a while.
+const LAST_WORD: Duration = Duration::from_micros(100);
 /// How long redeems under way and their commits have after the drain; the claim keeps what is not done by then.
 const LAST_REDEEMS: Duration = Duration::from_secs(20);
 
@@ -28,18 +30,8 @@ pub(super) async fn wait(hub: &Arc<Hub>) {
     tracing::info!(?drain, sessions = sessions(hub).len(), "going away");
     hub.leaving.cancel();
     hub.bus.tell(Fact::Leaving);
-    let deadline = Instant::now() + drain;
     send_off(hub, drain);
-    while Instant::now() < deadline && !sessions(hub).is_empty() {
-        sleep(LOOK_EVERY.min(drain)).await;
-    }
-    let left = sessions(hub);
-    for session in &left {
-        session.link.close(Close::GoingAway);
-    }
-    if !left.is_empty() {
-        sleep(LAST_WORDS).await;
-    }
+    see_off(hub, Instant::now() + drain).await;
     hub.tasks.close();
     if timeout_at(Instant::now() + LAST_REDEEMS, hub.tasks.wait())
         .await
@@ -68,6 +60,45 @@ async fn told() {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// Waits until the sessions have left, and closes those that have not by the deadline.
+///
+/// Where no other node takes the devices in, there is nothing that they could leave for before this hub is back: whoever
+/// waits for nothing is closed at once. They still come back each at its own time.
+async fn see_off(hub: &Hub, deadline: Instant) {
+    let mut closed = 0;
+    while !sessions(hub).is_empty() {
+        let is_over = Instant::now() >= deadline;
+        if is_over || is_alone(hub) {
+            closed += hub.users.all().iter().map(|user| close(user, is_over)).sum::<u32>();
+        }
+        if is_over {
+            break;
+        }
+        sleep(LOOK_EVERY.min(deadline - Instant::now())).await;
+    }
+    if closed > 0 {
+        sleep(LAST_WORDS.max(LAST_WORD * closed)).await;
+    }
+}
+
+/// Whether there is no other node: none is known, nor should there be one.
+fn is_alone(hub: &Hub) -> bool {
+    let place = hub.bus.place().among(hub.config.cluster.nodes);
+    place.of == 1 && !hub.bus.others_live()
+}
+
+/// Closes a user's sessions, and tells how many. Unless `all`, those stay that have something to wait for: an answer, or
+/// the end of a redeem.
+fn close(user: &User, all: bool) -> u32 {
+    let inner = user.lock();
+    let redeeming = inner.slots.values().any(|slot| slot.machine.is_refreshing());
+    let open = inner.sessions.iter().filter(|session| session.link.closing().is_none());
+    let done = open.filter(|session| all || !redeeming && !session.is_waiting());
+    done.map(|session| session.link.close(Close::GoingAway))
+        .map(|()| 1)
+        .sum()
 }
 
 fn sessions(hub: &Hub) -> Vec<Arc<Session>> {

@@ -49,7 +49,8 @@ section! {
         pub trusted_proxies: Vec<Network> = default(Vec::new());
         /// The header in which they tell it: "x-forwarded-for" or "forwarded". The other one is not believed.
         pub forwarded_header: ForwardedHeader = default(ForwardedHeader::XForwardedFor);
-        /// On shutdown: how long the sessions have to leave.
+        /// On shutdown: how long the sessions have to leave, each at its own moment. A hub that is the only node closes those
+        /// that wait for nothing at once, and is back the sooner.
         pub drain: Duration = default(seconds(10));
         /// How often a session is pinged; two missed pongs end it.
         pub heartbeat: Duration = default(seconds(25));

@@ -90,8 +90,13 @@ impl Session {
         asked < MOST_ASKED
     }
 
-    /// A request got its answer.
+    /// A request got its answer: that was said before.
     pub fn answered(&self) {
-        self.asked.fetch_sub(1, Ordering::Relaxed);
+        self.asked.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether a request waits for its answer.
+    pub fn is_waiting(&self) -> bool {
+        self.asked.load(Ordering::Acquire) > 0
     }
 }

@@ -35,10 +35,10 @@ impl Waiter {
         match self {
             Self::Session { session, id } => {
                 if let Some(session) = session.upgrade() {
-                    session.answered();
                     session
                         .link
                         .say(&text::framed(&encode(&frame(id, grant.clone(), reply))));
+                    session.answered();
                 }
             }
             Self::Call(call) => drop(call.send(reply)),

@@ -188,3 +188,34 @@ async fn without_redis_the_store_carries_the_facts() {
     }
     assert_eq!(cluster.provider.calls().len(), 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_among_others_serves_its_devices_until_they_leave_for_those() {
+    let mut cluster = Cluster::with(2, true, Rules::default(), |settings| {
+        settings.set("server.drain", "10m")
+    })
+    .await;
+    let device = cluster.user("alice").await;
+    let mut session = cluster.session(0, &device).await;
+    eventually("node 0 knows node 1", BOUND, async || {
+        let metrics = cluster.admin(0).anonymous(reqwest::Method::GET, "/metrics");
+        let metrics = Answer::to(metrics).await.body;
+        let lines = metrics.as_str().unwrap_or_default().lines();
+        lines
+            .filter_map(|line| line.strip_prefix("lockstep_cluster_nodes "))
+            .any(|nodes| nodes == "2")
+            .then_some(())
+    })
+    .await;
+
+    cluster.hubs[0].signal(rustix::process::Signal::TERM);
+
+    session.frame("goaway").await;
+    for version in 1..=3 {
+        cluster.admin(1).refresh("alice", GRANT).await.expect(200);
+        holds(&mut session, version + 1).await;
+    }
+    drop(session);
+    assert!(cluster.hubs[0].ended(BOUND).await.success());
+    cluster.session(1, &device).await;
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_tests::{Answer, BOUND, Event, GRANT, Scene, Session, admin::http, eventually};
+use lockstep_tests::{Answer, BOUND, Event, Fault, GRANT, Scene, Session, admin::http, eventually, provider::Gate};
 use reqwest::RequestBuilder;
 use serde_json::json;
 use tokio::time::Instant;
@@ -289,14 +289,43 @@ async fn sigterm_says_goaway_to_everyone_and_spreads_them() {
     assert!(scene.hub.ended(Duration::from_secs(15)).await.success());
 }
 
+/// Longer than any test has patience: whoever waits for its end fails.
+const LONG_DRAIN: &str = "10m";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drain_is_over_when_the_last_session_has_left() {
-    let mut scene = Scene::set(|settings| settings.set("server.drain", "60s")).await;
+async fn a_hub_by_itself_does_not_wait_for_devices_that_wait_for_nothing() {
+    let mut scene = Scene::set(|settings| settings.set("server.drain", LONG_DRAIN)).await;
     let mut session = scene.session("alice").await;
     scene.hub.signal(rustix::process::Signal::TERM);
+    let goaway = session.frame("goaway").await;
+    assert_eq!(
+        goaway["reconnect_after"]["max_ms"], 600_000,
+        "still spread over the drain: {goaway}"
+    );
+    assert_eq!(session.closed().await, Some(1001));
+    assert!(scene.hub.ended(BOUND).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_by_itself_stays_until_a_device_has_its_answer() {
+    let mut scene = Scene::set(|settings| settings.set("server.drain", LONG_DRAIN)).await;
+    let mut session = scene.session("alice").await;
+    let mut bob = scene.session("bob").await;
+    let gate = Gate::closed();
+    scene.provider.fault(Fault::HoldAfter(gate.clone()));
+    session.ask_refresh(GRANT, 1).await;
+    scene.provider.called("alice", 1, BOUND).await;
+
+    scene.hub.signal(rustix::process::Signal::TERM);
+
     session.frame("goaway").await;
-    drop(session);
-    assert!(scene.hub.ended(Duration::from_secs(10)).await.success());
+    assert_eq!(bob.closed().await, Some(1001), "he waits for nothing");
+    gate.open();
+    let token = session.frame("token").await;
+    assert_eq!(token["version"], 2);
+    assert_eq!(session.frame("done").await["version"], 2);
+    assert_eq!(session.closed().await, Some(1001));
+    assert!(scene.hub.ended(BOUND).await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
