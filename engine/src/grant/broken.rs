@@ -11,6 +11,8 @@ pub(crate) enum Broken {
     HandBeforeDurable,
     /// Takes a disconnect of a device that has the refresh token for "not sent".
     SilenceIsNo,
+    /// Gives back the claim of a redeem that is under way when the node goes.
+    LeaveUnderWay,
     /// Takes a claim without outcome for "did not happen".
     ForgetDoubt,
     /// Replays in doubt although there is something to lose.

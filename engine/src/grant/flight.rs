@@ -69,8 +69,8 @@ pub(super) enum Stage {
     Proving,
     /// The refresh token is with the provider, or with the device.
     Redeeming,
-    /// Between two tries.
-    Resting,
+    /// Between two tries: what was sent was not processed, and why.
+    Resting(String),
     /// Somebody else redeemed it: the record is read again.
     Conflict(String),
     /// The result is being committed.

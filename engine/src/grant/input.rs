@@ -163,6 +163,8 @@ pub enum Input {
     },
     /// A session of a device of this user ended.
     SessionLeft(SessionId),
+    /// The node goes away: what is under way is brought to its end, and no further try is waited for.
+    Leave,
     /// The earliest timer is due.
     Tick,
 }

@@ -82,12 +82,13 @@ impl Grant {
             return;
         };
         let is_short = retry_after.is_none_or(|span| span <= SHORT_RETRY_AFTER);
+        let reason = format!("the provider is unavailable: {detail}");
         if flight.tries < TRIES && is_short && !flight.lost {
             let most = PAUSE * 2_u32.pow(flight.tries);
             let pause = retry_after.unwrap_or_else(|| up_to(cx.entropy, most));
-            self.pause(pause, cx);
+            self.pause(pause, reason, cx);
         } else {
-            self.end_later(retry_after, &format!("the provider is unavailable: {detail}"), cx);
+            self.end_later(retry_after, &reason, cx);
         }
     }
 
@@ -97,17 +98,39 @@ impl Grant {
             return;
         };
         flight.refusals += 1;
+        let reason = format!("the provider refuses the refresh: {detail}");
         if flight.refusals == 1 && !flight.lost {
             let pause = REFUSED_PAUSE / 2 + up_to(cx.entropy, REFUSED_PAUSE / 2);
-            self.pause(pause, cx);
+            self.pause(pause, reason, cx);
         } else {
-            self.end_refused(format!("the provider refuses the refresh: {detail}"), None, cx);
+            self.end_refused(reason, None, cx);
         }
     }
 
-    fn pause(&mut self, pause: Duration, cx: &mut Cx<'_>) {
-        self.in_stage(Stage::Resting);
+    /// Not processed, and to be tried again after `pause`: by this flight, or by whoever finds it due if this node goes.
+    fn pause(&mut self, pause: Duration, reason: String, cx: &mut Cx<'_>) {
+        if self.leaving {
+            return self.put_off(pause, &reason, cx);
+        }
+        self.in_stage(Stage::Resting(reason));
         self.timers.set(Timer::Rest, cx.now.mono + pause);
+    }
+
+    /// The node goes away: it waits for no further try. A claim between two of them is given back, because left behind it
+    /// would say that the outcome is unknown, and the outcome is known: nothing was processed.
+    pub(super) fn on_leave(&mut self, cx: &mut Cx<'_>) {
+        self.leaving = true;
+        let reason = match self.flight.as_ref().map(|flight| &flight.stage) {
+            Some(Stage::Resting(reason)) => reason.clone(),
+            Some(Stage::Redeeming) if self.is_broken(Broken::LeaveUnderWay) => String::new(),
+            _ => return,
+        };
+        self.put_off(self.timers.left(Timer::Rest, cx.now.mono), &reason, cx);
+    }
+
+    fn put_off(&mut self, span: Duration, reason: &str, cx: &mut Cx<'_>) {
+        let at = cx.now.unix + span;
+        self.settle_later(reason, at, Some(at), cx);
     }
 
     /// The round came to nothing, and nothing was processed.

@@ -75,6 +75,8 @@ pub struct Grant {
     flight: Option<flight::Flight>,
     /// A permit of the provider's limiter is in hand.
     permit: bool,
+    /// The node goes away: no further try of a round is waited for.
+    leaving: bool,
     /// What became of claims of this machine that may still stand, or turn up.
     ended: Vec<plan::Ended>,
     orphans: Vec<flight::Orphan>,
@@ -121,6 +123,7 @@ impl Grant {
             brakes: flight::Brakes::default(),
             flight: None,
             permit: false,
+            leaving: false,
             ended: Vec::new(),
             orphans: Vec::new(),
             landings: Vec::new(),
@@ -212,6 +215,7 @@ impl Grant {
             Input::Login { waiter, login } => self.on_login(waiter, login, cx),
             Input::Delete { waiter } => self.on_delete(waiter),
             Input::Deleted(answer) => self.on_deleted(answer, cx),
+            Input::Leave => self.on_leave(cx),
             Input::Tick => self.on_tick(cx),
             of_a_device => self.take_from_device(of_a_device, cx),
         }

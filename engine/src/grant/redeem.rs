@@ -148,7 +148,7 @@ impl Grant {
                 let next = flight.proof + self.policy.lease / 3;
                 if proving {
                     self.redeem(cx);
-                } else if matches!(flight.stage, Stage::Redeeming | Stage::Resting) {
+                } else if matches!(flight.stage, Stage::Redeeming | Stage::Resting(_)) {
                     self.timers.set(Timer::Renew, next);
                 }
             }

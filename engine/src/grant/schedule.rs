@@ -1,5 +1,7 @@
 //! Named timers: every deadline of a grant has a name in one table.
 
+use std::time::Duration;
+
 use crate::time::Mono;
 
 /// What a deadline is for.
@@ -81,6 +83,11 @@ impl Timers {
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.0[timer as usize].is_some()
+    }
+
+    /// How long until it is due; nothing, if it is not set.
+    pub(super) fn left(&self, timer: Timer, now: Mono) -> Duration {
+        self.0[timer as usize].map_or(Duration::ZERO, |at| at.since(now))
     }
 
     pub(super) fn stop_flight(&mut self) {

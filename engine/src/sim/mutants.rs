@@ -47,6 +47,11 @@ fn silence_taken_for_an_outcome_is_caught() {
 }
 
 #[test]
+fn a_claim_given_back_while_its_redeem_is_under_way_is_caught() {
+    is_caught(Broken::LeaveUnderWay, &["P1"]);
+}
+
+#[test]
 fn a_forgotten_doubt_is_caught() {
     is_caught(Broken::ForgetDoubt, &["P1"]);
 }

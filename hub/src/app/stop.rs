@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lockstep_engine::grant::Input;
 use lockstep_protocol::{
     Close, HubFrame, encode,
     frame::{Goaway, ReconnectAfter},
@@ -32,6 +33,8 @@ pub(super) async fn wait(hub: &Arc<Hub>) {
     hub.bus.tell(Fact::Leaving);
     send_off(hub, drain);
     see_off(hub, Instant::now() + drain).await;
+    // Only now: until here there was time for whole rounds.
+    wait_for_no_further_try(hub);
     hub.tasks.close();
     if timeout_at(Instant::now() + LAST_REDEEMS, hub.tasks.wait())
         .await
@@ -80,6 +83,16 @@ async fn see_off(hub: &Hub, deadline: Instant) {
     }
     if closed > 0 {
         sleep(LAST_WORDS.max(LAST_WORD * closed)).await;
+    }
+}
+
+/// What is with a provider comes home; what would only be sent after a pause is left to whoever is there then.
+fn wait_for_no_further_try(hub: &Arc<Hub>) {
+    for user in hub.users.all() {
+        let grants: Vec<_> = user.lock().slots.keys().cloned().collect();
+        for grant in grants {
+            hub.tell(&user, &grant, Input::Leave);
+        }
     }
 }
 

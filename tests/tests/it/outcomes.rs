@@ -6,6 +6,7 @@ use lockstep_tests::{
     BOUND, Fault, GRANT, Scene, eventually,
     provider::{Gate, Reply, Rules},
 };
+use rustix::process::Signal;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_error_is_tried_three_times() {
@@ -307,4 +308,30 @@ async fn a_login_with_only_a_refresh_token_is_redeemed_before_it_is_answered() {
         scene.provider.newest("alice").access_token.as_str()
     );
     assert_eq!(scene.provider.called("alice", 1, BOUND).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_is_stopped_between_two_tries_leaves_no_doubt() {
+    let mut scene = Scene::new().await;
+    let mut session = scene.session("alice").await;
+    // Long enough that the hub is stopped before the next try, however slow the machine is; and if it is not, it is told
+    // the same again.
+    let busy = Reply::empty(503).header("retry-after", "5");
+    scene.provider.always(Some(Fault::Refuse(busy)));
+    session.ask_refresh(GRANT, 1).await;
+    scene.provider.called("alice", 1, BOUND).await;
+    drop(session);
+
+    scene.hub.signal(Signal::TERM);
+    assert!(scene.hub.ended(BOUND).await.success());
+    scene.provider.always(None);
+    scene.hub.start_again().await;
+
+    let admin = scene.hub.admin();
+    let grant = admin.grant("alice", GRANT).await;
+    assert_eq!(
+        grant["health"], "ok",
+        "the provider said that nothing happened: {grant}"
+    );
+    assert_eq!(admin.refresh("alice", GRANT).await.expect(200)["version"], 2);
 }

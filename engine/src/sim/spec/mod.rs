@@ -9,6 +9,7 @@ mod found;
 mod grace;
 mod late;
 mod leases;
+mod leaving;
 mod logins;
 mod table;
 mod waiters;

@@ -89,6 +89,12 @@ pub(super) enum Happening {
     },
     GiveUp(usize),
     Restart(usize),
+    /// A node that was asked to go is gone.
+    Go {
+        node: usize,
+        life: u64,
+        down: Millis,
+    },
     /// A node looks around: what changed, what is due, who waits too long.
     Look {
         node: usize,
@@ -261,6 +267,7 @@ impl<'a> World<'a> {
             Happening::Told { id, answer } => self.told(id, answer),
             Happening::GiveUp(id) => self.give_up_waiting(id),
             Happening::Restart(node) => self.restart(node),
+            Happening::Go { node, life, down } if self.lives(node, life) => self.crash(node, down),
             Happening::Look { node, life } if self.lives(node, life) => self.look(node),
             Happening::Fact { node, wanted } => self.hear(node, wanted),
             Happening::Reread { node, life } if self.lives(node, life) => self.reread(node),
@@ -274,6 +281,7 @@ impl<'a> World<'a> {
             // Of a life that is over.
             Happening::Tell { .. }
             | Happening::Tick { .. }
+            | Happening::Go { .. }
             | Happening::Spool { .. }
             | Happening::Look { .. }
             | Happening::Reread { .. } => {}

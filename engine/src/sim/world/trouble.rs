@@ -1,10 +1,13 @@
 //! The lines of a script: what befalls the world.
 
-use super::{World, asking::Who, name};
+use super::{Happening, World, asking::Who, name};
 use crate::{
     grant::{Asker, Input},
-    sim::script::What,
+    sim::script::{Millis, What},
 };
+
+/// Whoever stays down so long was asked to go, and only then killed.
+const GRACEFUL: Millis = 5_000;
 
 impl World<'_> {
     pub(super) fn befall(&mut self, index: usize) {
@@ -41,6 +44,7 @@ impl World<'_> {
         let n = &mut self.nodes[node];
         match *what {
             What::Crash { at: Some(at), down, .. } => n.crashes.push((at, down)),
+            What::Crash { at: None, down, .. } if down >= GRACEFUL => self.ask_to_go(node, down),
             What::Crash { at: None, down, .. } => self.crash(node, down),
             What::Stall { span, .. } if n.machine.is_some() => n.stalled_until = now + span,
             What::Clock { by, .. } => n.skew += by,
@@ -58,6 +62,17 @@ impl World<'_> {
             }
             _ => {}
         }
+    }
+
+    /// A node is told that it goes away, and goes before long, whether it is done or not.
+    fn ask_to_go(&mut self, node: usize, down: Millis) {
+        if self.nodes[node].machine.is_none() {
+            return;
+        }
+        self.tell(node, Input::Leave);
+        let life = self.nodes[node].life;
+        let pause = self.latency(0, 3_000);
+        self.after(pause, Happening::Go { node, life, down });
     }
 
     /// Every trouble ends.
