@@ -1,13 +1,22 @@
 //! P7: no secret in a log, metric, error, admin answer, config dump or core dump, nor open on disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lockstep_tests::{
-    Answer, BOUND, Enrolled, Fault, GRANT, Scene, Session, admin::http, binaries, process, provider::Reply,
+    Answer, BOUND, Enrolled, Fault, GRANT, Scene, Session, Settings,
+    admin::http,
+    binaries, eventually,
+    process::{self, Process},
+    provider::Reply,
 };
 use reqwest::Method;
+use rustix::process::{Pid, geteuid};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::Command;
+
+/// Somebody who is not root: root may look into everything.
+const SOMEBODY: u32 = 65_534;
 
 /// A life with all that goes well and ill; returns every secret that it used.
 async fn live(scene: &Scene) -> Vec<String> {
@@ -223,4 +232,69 @@ async fn p7_refresh_tokens_never_reach_a_device() {
     for token in scene.provider.tokens().iter().filter(|token| token.starts_with("rt-")) {
         assert!(seen.iter().all(|text| !text.contains(token.as_str())));
     }
+}
+
+/// A program as a user runs it who is not root: as ourselves, if we are none.
+fn as_somebody(program: impl AsRef<Path>) -> Command {
+    if !geteuid().is_root() {
+        return Command::new(program.as_ref());
+    }
+    let mut command = Command::new("setpriv");
+    let (user, group) = (format!("--reuid={SOMEBODY}"), format!("--regid={SOMEBODY}"));
+    command.args([&user, &group, "--clear-groups"]).arg(program.as_ref());
+    command
+}
+
+/// A directory of somebody's own with the hub's program in it: where it was built they may not be let in.
+fn home_of_somebody() -> (TempDir, PathBuf) {
+    let dir = TempDir::with_prefix("lockstep-somebody-").expect("a temporary directory");
+    let program = dir.path().join("lockstep-hub");
+    std::fs::copy(binaries::hub(), &program).expect("copied");
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(dir.path(), Some(SOMEBODY), Some(SOMEBODY)).expect("given away");
+    }
+    (dir, program)
+}
+
+/// Whether somebody may read a file of a process.
+async fn may_read(pid: Pid, file: &str) -> bool {
+    let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+    // Opened, and not read: of `mem` there is nothing to be read at its beginning.
+    let opens = format!("exec 3< {path}");
+    let output = process::run(as_somebody("sh").args(["-c", &opens])).await;
+    output.status.success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_nobody_of_the_hub_s_own_user_id_looks_into_it() {
+    let (dir, program) = home_of_somebody();
+    let config = dir.path().join("hub.toml");
+    std::fs::write(&config, Settings::new("http://127.0.0.1:1/token").text()).expect("a config file");
+    let mut command = as_somebody(&program);
+    command
+        .args(["serve", "--config"])
+        .arg(&config)
+        .env("LOCKSTEP_ADMIN_TOKEN", "in-the-environment-and-secret");
+    let log = TempDir::new().expect("a temporary directory");
+    let started = Process::start(&mut command, &log.path().join("hub.log")).await;
+    let (process, _) = started.unwrap_or_else(|refusal| panic!("it does not become ready: {}", refusal.log));
+    let hub = process.pid().expect("it runs");
+
+    // What they see of any other program that they run.
+    let other = as_somebody("sleep")
+        .arg("infinity")
+        .kill_on_drop(true)
+        .spawn()
+        .expect("sleep");
+    let id = other.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let id = id.expect("it runs");
+    eventually("another program can be looked into", BOUND, async || {
+        may_read(id, "environ").await.then_some(())
+    })
+    .await;
+
+    for file in ["environ", "maps", "mem"] {
+        assert!(!may_read(hub, file).await, "{file}");
+    }
+    assert!(may_read(hub, "cmdline").await, "it is there, and can be seen to be");
 }
