@@ -38,7 +38,7 @@ impl Hangups {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Says that there is nothing to be read again, for as long as it is polled.

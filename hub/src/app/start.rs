@@ -232,7 +232,8 @@ async fn open_audit(
 ) -> Result<Audit, AuditError> {
     let signer = Signer::load_or_make(&**store, vault).await?;
     let (anchor, known) = Anchor::load(Arc::clone(store), Arc::clone(vault), node).await?;
-    let audit = Audit::open(&config.store.spool.join("audit"), node, signer)?;
+    let keep = Some(config.audit.keep).filter(|keep| !keep.is_zero());
+    let audit = Audit::open(&config.store.spool.join("audit"), node, signer, keep)?;
     let head = audit.head().map(|head| *head.borrow());
     if head.is_some_and(|head| head.n < known.n) {
         tracing::error!(

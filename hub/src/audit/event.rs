@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use lockstep_protocol::{DeviceId, Epoch, GrantName, LeaseId, Secret, UserId, Version, frame::Cause};
 use serde::{Deserialize, Serialize};
 
+use super::Link;
 use crate::store::DeviceKind;
 
 /// Who did it.
@@ -181,6 +182,13 @@ pub enum Event {
     Lost {
         /// How many.
         count: u64,
+    },
+    /// Old records are dropped, because the settings say how long they are kept: all up to this one.
+    Expired {
+        /// Its number.
+        through: u64,
+        /// Its link.
+        last: Link,
     },
     /// Half a line, cut off at the end when the hub died.
     Repaired {

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lockstep_engine::time::Unix;
+
 use super::{AuditError, Head, chain::LONGEST_LINE, chain::Line};
 
 const SUFFIX: &str = ".jsonl";
@@ -91,6 +93,8 @@ impl<R: Read> Lines<R> {
 /// How far the chain has come, and how many bytes had to be cut off for it to hold together.
 pub(super) struct End {
     pub(super) head: Head,
+    /// When the first record of the file was written, if there is one.
+    pub(super) began: Option<Unix>,
     pub(super) cut: u64,
 }
 
@@ -102,6 +106,7 @@ pub(super) fn find_end(dir: &Path, before: Option<Head>, number: u64) -> Result<
     let fail = |error| io(&path, error);
     let mut lines = Lines::open(&path).map_err(fail)?;
     let mut head = before;
+    let mut began = None;
     let mut good = 0_u64;
     while let Some(Raw::Line(text)) = lines.next().map_err(fail)? {
         let Ok(line) = Line::read_link(&text) else { break };
@@ -110,11 +115,13 @@ pub(super) fn find_end(dir: &Path, before: Option<Head>, number: u64) -> Result<
             break;
         }
         head = Some(line.head());
+        began = began.or(Some(line.record.at));
         good += text.len() as u64 + 1;
     }
     let cut = cut_after(&path, good).map_err(fail)?;
     Ok(End {
         head: head.unwrap_or(Head::START),
+        began,
         cut,
     })
 }

@@ -3,12 +3,13 @@
 //! Append-only records without secrets. Each holds the link of the one before ([`chain`]), and links are signed with a
 //! key that all nodes share ([`Signer`]); every node writes a chain of its own ([`writer`]). [`verify`] finds any record
 //! altered, dropped, reordered or added. What the end of a chain was is kept in the store too ([`anchor`]), because a chain
-//! alone cannot tell that its newest records were cut off.
+//! alone cannot tell that its newest records were cut off. Old records go by [`keep`], which leaves a signed word of it.
 
 pub mod anchor;
 pub mod chain;
 mod event;
 mod file;
+mod keep;
 mod receipt;
 mod signer;
 pub mod verify;
@@ -21,6 +22,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
+    time::Duration,
 };
 
 use lockstep_protocol::{GrantName, UserId, Version};
@@ -33,6 +35,7 @@ pub use receipt::Receipt;
 pub use signer::{PublicKey, Signer};
 
 use crate::clock;
+use keep::Keep;
 use writer::Message;
 
 /// The most records that wait to be written. A record takes a few microseconds; more than this waiting means that the
@@ -81,15 +84,15 @@ struct Inner {
 }
 
 impl Audit {
-    /// Goes on with the chain in `dir` (made, 0700, if absent), or begins one. One process at a time: the directory lies in
-    /// the node's spool, which is locked.
+    /// Goes on with the chain in `dir` (made, 0700, if absent), or begins one. Records are kept for `keep`; none: for ever.
+    /// One process at a time: the directory lies in the node's spool, which is locked.
     ///
     /// # Errors
     /// [`AuditError`] when the directory cannot be used, or the end of the chain in it cannot be read.
-    pub fn open(dir: &Path, node: &str, signer: Signer) -> Result<Self, AuditError> {
+    pub fn open(dir: &Path, node: &str, signer: Signer, keep: Option<Duration>) -> Result<Self, AuditError> {
         let signer = Arc::new(signer);
         let (queue, records) = sync_channel(LONGEST_QUEUE);
-        let head = writer::start(dir, node, Arc::clone(&signer), records)?;
+        let head = writer::start(dir, node, Arc::clone(&signer), Keep::new(keep), records)?;
         Ok(Self(Some(Arc::new(Inner {
             queue,
             lost: AtomicU64::new(0),

@@ -1,9 +1,12 @@
 //! Checks a chain: finds any record altered, dropped, reordered or added.
+//!
+//! A chain that begins late is whole if a record in it names the one before its beginning ([`Event::Expired`]): that was
+//! written, and signed for, by the hub that dropped them.
 
 use std::{fmt, path::Path};
 
 use super::{
-    AuditError, Head, PublicKey,
+    AuditError, Event, Head, PublicKey,
     chain::{BadLine, Line},
     file::{self, Lines, Raw},
 };
@@ -31,6 +34,11 @@ pub enum What {
     /// Half a line.
     #[error("not a whole line")]
     Torn,
+    /// What was known cannot be compared with anything.
+    #[error(
+        "record {0} is from before the records that are kept: whether it was the one that was known, only a copy of them tells"
+    )]
+    TooOld(u64),
     /// Records are missing.
     #[error("records {from} to {to} were dropped")]
     Dropped {
@@ -71,6 +79,8 @@ impl fmt::Display for Fault {
 pub struct Report {
     /// How many records hold together.
     pub records: u64,
+    /// The last record that the hub dropped for its age, as a record says; none: the chain begins at its beginning.
+    pub expired: Option<Head>,
     /// How far the chain goes.
     pub head: Head,
     /// What is wrong; at most [`MOST_FAULTS`].
@@ -94,9 +104,12 @@ pub fn verify(dir: &Path, public: &PublicKey, known: &[Head]) -> Result<Report, 
         public,
         known: known.to_vec(),
         head: Head::START,
+        start: None,
+        expired: Vec::new(),
         signed: true,
         report: Report {
             records: 0,
+            expired: None,
             head: Head::START,
             faults: Vec::new(),
         },
@@ -111,11 +124,23 @@ pub fn verify(dir: &Path, public: &PublicKey, known: &[Head]) -> Result<Report, 
 struct Check<'a> {
     public: &'a PublicKey,
     known: Vec<Head>,
+    /// Where it begins, if that is not at the first record.
+    start: Option<Start>,
+    /// What the records say was dropped for its age: the last record of each.
+    expired: Vec<Head>,
     /// The end of what was read.
     head: Head,
     /// Whether a signature covers that end.
     signed: bool,
     report: Report,
+}
+
+/// A chain's late beginning.
+struct Start {
+    file: Option<String>,
+    line: u64,
+    /// The record before it, as the first one that is there says.
+    before: Head,
 }
 
 impl Check<'_> {
@@ -127,15 +152,34 @@ impl Check<'_> {
             number += 1;
             let found = match raw {
                 Raw::Torn => Err(What::Torn),
-                Raw::Line(text) => Line::read(&text, self.public)
-                    .map_err(What::from)
-                    .and_then(|line| self.line(&line)),
+                Raw::Line(text) => Line::read(&text, self.public).map_err(What::from).and_then(|line| {
+                    self.begin(&line, name.as_deref(), number);
+                    self.line(&line)
+                }),
             };
             if let Err(what) = found {
                 self.fault(name.clone(), number, what);
             }
         }
         Ok(())
+    }
+
+    /// Takes the first line that holds together in itself. If it is not the first record, those before it must have been
+    /// dropped for their age: what is said of that comes later.
+    fn begin(&mut self, line: &Line, file: Option<&str>, number: u64) {
+        if self.head != Head::START || line.record.n <= 1 {
+            return;
+        }
+        let before = Head {
+            n: line.record.n - 1,
+            link: line.record.prev,
+        };
+        self.start = Some(Start {
+            file: file.map(str::to_owned),
+            line: number,
+            before,
+        });
+        self.head = before;
     }
 
     /// Takes a line that holds together in itself.
@@ -148,7 +192,7 @@ impl Check<'_> {
         self.head = now;
         self.signed = line.signed;
         self.known_at(now)?;
-        if now.n > before.n + 1 {
+        if now.n - 1 > before.n {
             return Err(What::Dropped {
                 from: before.n + 1,
                 to: now.n - 1,
@@ -158,6 +202,9 @@ impl Check<'_> {
             return Err(What::Replaced(now.n));
         }
         self.report.records += 1;
+        if let Event::Expired { through, last } = line.record.event {
+            self.expired.push(Head { n: through, link: last });
+        }
         Ok(())
     }
 
@@ -171,6 +218,7 @@ impl Check<'_> {
     }
 
     fn end(mut self) -> Report {
+        self.judge_start();
         if !self.signed {
             self.fault(None, 0, What::Unsigned);
         }
@@ -180,6 +228,27 @@ impl Check<'_> {
         }
         self.report.head = self.head;
         self.report
+    }
+
+    fn judge_start(&mut self) {
+        let Some(Start { file, line, before }) = self.start.take() else {
+            return;
+        };
+        if let Err(what) = self.known_at(before) {
+            self.fault(file.clone(), line, what);
+        }
+        let too_old = self.known.extract_if(.., |known| known.n < before.n);
+        let too_old: Vec<_> = too_old.map(|known| What::TooOld(known.n)).collect();
+        if self.expired.contains(&before) {
+            self.report.expired = Some(before);
+        } else {
+            let said = self.expired.iter().map(|head| head.n).filter(|n| *n < before.n).max();
+            let from = said.map_or(1, |n| n + 1);
+            self.fault(file, line, What::Dropped { from, to: before.n });
+        }
+        for what in too_old {
+            self.fault(None, 0, what);
+        }
     }
 
     fn fault(&mut self, file: Option<String>, line: u64, what: What) {

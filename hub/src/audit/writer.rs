@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use super::{
     AuditError, Event, Head, Signer, chain,
     file::{self, End},
+    keep::{self, Keep},
 };
 use crate::clock;
 
@@ -46,9 +47,10 @@ pub(super) fn start(
     dir: &Path,
     node: &str,
     signer: Arc<Signer>,
+    keep: Keep,
     queue: Receiver<Message>,
 ) -> Result<watch::Receiver<Head>, AuditError> {
-    let writer = Writer::open(dir, node, signer)?;
+    let writer = Writer::open(dir, node, signer, keep)?;
     let (tell, head) = watch::channel(writer.head);
     std::thread::Builder::new()
         .name("audit".into())
@@ -67,19 +69,22 @@ struct Writer {
     file: File,
     number: u64,
     size: u64,
+    /// When the first record in it was written; none: it is empty.
+    began: Option<Unix>,
     /// Lines that are not in the file yet.
     pending: Vec<u8>,
     /// Since when something in the file may not be on disk.
     dirty: Option<Instant>,
+    keep: Keep,
 }
 
 impl Writer {
-    fn open(dir: &Path, node: &str, signer: Arc<Signer>) -> Result<Self, AuditError> {
+    fn open(dir: &Path, node: &str, signer: Arc<Signer>, keep: Keep) -> Result<Self, AuditError> {
         file::make_dir(dir)?;
         let numbers = file::numbers(dir)?;
         let number = numbers.last().copied().unwrap_or(1);
         let file = file::open(dir, number)?;
-        let End { head, cut } = end_of(dir, &numbers, number)?;
+        let End { head, began, cut } = end_of(dir, &numbers, number)?;
         let size = file.metadata().map_err(|error| file::io(dir, error))?.len();
         let mut writer = Self {
             dir: dir.to_owned(),
@@ -89,8 +94,10 @@ impl Writer {
             file,
             number,
             size,
+            began,
             pending: Vec::new(),
             dirty: None,
+            keep,
         };
         let started = Event::Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -111,6 +118,9 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Message>, tell: &watch::Sender<Head>) {
         let mut flushes = Vec::new();
         loop {
+            if self.drop_old() {
+                tell.send_replace(self.head);
+            }
             let mut batch = Vec::new();
             let mut take = |message| match message {
                 Message::Record(at, event) => batch.push((at, event)),
@@ -145,7 +155,7 @@ impl Writer {
 
     /// How long the thread may wait for more.
     fn patience(&self) -> Duration {
-        self.dirty.map_or(Duration::from_secs(3600), |since| {
+        self.dirty.map_or(self.keep.patience(), |since| {
             SYNC_WITHIN.saturating_sub(since.elapsed())
         })
     }
@@ -172,7 +182,8 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if self.size >= LARGEST_FILE {
+        let now = clock::unix();
+        if self.size >= LARGEST_FILE || self.keep.closes(self.began, now) {
             self.next_file()?;
         }
         if let Err(error) = self.file.write_all(&self.pending) {
@@ -181,6 +192,7 @@ impl Writer {
             return Err(error);
         }
         self.size += self.pending.len() as u64;
+        self.began.get_or_insert(now);
         self.pending.clear();
         self.dirty.get_or_insert_with(Instant::now);
         Ok(())
@@ -191,6 +203,37 @@ impl Writer {
         self.file = file::open(&self.dir, self.number + 1).map_err(std::io::Error::other)?;
         self.number += 1;
         self.size = 0;
+        self.began = None;
+        Ok(())
+    }
+
+    /// Drops the files whose records were kept long enough, if it is time to look. Each is named in a record that is on disk
+    /// before it goes. Whether there is such a record now.
+    fn drop_old(&mut self) -> bool {
+        let Some(before) = self.keep.due(clock::unix()) else {
+            return false;
+        };
+        let begun = self.head;
+        let dropped = self.drop_before(before);
+        if let Err(error) = dropped {
+            tracing::error!(%error, "old audit records are not dropped");
+            metrics::counter!("lockstep_audit_errors_total").increment(1);
+        }
+        self.head != begun
+    }
+
+    fn drop_before(&mut self, before: Unix) -> Result<(), AuditError> {
+        while let Some(due) = keep::oldest_due(&self.dir, self.number, before)? {
+            let expired = Event::Expired {
+                through: due.end.n,
+                last: due.end.link,
+            };
+            self.add([(clock::unix(), expired)]);
+            self.insist("written", Self::write);
+            self.insist("brought to disk", Self::sync);
+            keep::remove(&self.dir, due.number)?;
+            tracing::info!(through = due.end.n, "old audit records dropped");
+        }
         Ok(())
     }
 
@@ -210,6 +253,7 @@ fn end_of(dir: &Path, numbers: &[u64], last: u64) -> Result<End, AuditError> {
     let end = file::find_end(dir, before.as_ref().map(|end| end.head), last)?;
     Ok(End {
         head: end.head,
+        began: end.began,
         cut: end.cut + before.map_or(0, |end| end.cut),
     })
 }

@@ -58,6 +58,8 @@ struct End {
 #[derive(Serialize)]
 struct Found {
     records: u64,
+    /// The last record that the hub dropped for its age.
+    expired: Option<Head>,
     head: Head,
     faults: Vec<String>,
 }
@@ -115,12 +117,19 @@ fn check(dir: &std::path::Path, key: &PublicKey, known: &[Head], json: bool) -> 
     if json {
         show::json(&Found {
             records: report.records,
+            expired: report.expired,
             head: report.head,
             faults,
         })?;
     } else {
         for fault in &faults {
             show::text(&format!("{fault}\n"))?;
+        }
+        if let Some(last) = report.expired {
+            show::text(&format!(
+                "records up to {}:{} were dropped for their age, as a signed record says\n",
+                last.n, last.link
+            ))?;
         }
         show::text(&format!(
             "{} records hold together, up to {}:{}\n",

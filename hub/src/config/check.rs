@@ -160,6 +160,11 @@ impl Rules<'_> {
             "expected more than \"0s\"",
         );
         self.demand(
+            config.audit.keep.is_zero() || config.audit.keep >= least,
+            "audit.keep",
+            "expected at least \"1s\", or \"0s\": for ever",
+        );
+        self.demand(
             config.alerts.conflict_rate <= 1.0,
             "alerts.conflict_rate",
             "a share: expected 0.0 to 1.0",

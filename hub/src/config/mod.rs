@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use toml::de::DeTable;
 
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use settings::{Alerts, Cluster, Election, Identity, Limits, Log, ProviderSettings, Server, Store, Tls};
+pub use settings::{Alerts, Audit, Cluster, Election, Identity, Limits, Log, ProviderSettings, Server, Store, Tls};
 pub use types::{
     ClientAuth, ClusterUrl, ForwardedHeader, Hidden, LogFormat, LogLevel, Network, Origin, RequestFormat, StoreUrl,
 };
@@ -51,6 +51,8 @@ pub struct Config {
     pub election: Election,
     /// Who devices are.
     pub identity: Identity,
+    /// The audit log.
+    pub audit: Audit,
     /// The built-in alert rules.
     pub alerts: Alerts,
     /// Logs.
@@ -192,6 +194,7 @@ fn read(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
     let providers = root.named("providers", check::provider_name);
     let election = root.section("election");
     let identity = root.section("identity");
+    let audit = root.section("audit");
     let alerts = root.section("alerts");
     let log = root.section("log");
     root.refuse_the_rest();
@@ -203,6 +206,7 @@ fn read(document: &Document<'_>, table: &DeTable<'_>) -> Option<Config> {
         providers: providers?,
         election: election?,
         identity: identity?,
+        audit: audit?,
         alerts: alerts?,
         log: log?,
     })

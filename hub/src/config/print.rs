@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{
-    Alerts, Cluster, Config, Election, Identity, Log, ProviderSettings, Server, Store, Tls,
+    Alerts, Audit, Cluster, Config, Election, Identity, Log, ProviderSettings, Server, Store, Tls,
     section::{Entry, Item, Section},
     value::key_text,
 };
@@ -27,6 +27,7 @@ pub(super) fn effective(config: &Config) -> String {
     tables.extend([
         ("election".to_owned(), config.election.entries()),
         ("identity".to_owned(), config.identity.entries()),
+        ("audit".to_owned(), config.audit.entries()),
         ("alerts".to_owned(), config.alerts.entries()),
         ("log".to_owned(), config.log.entries()),
     ]);
@@ -81,6 +82,7 @@ fn all_tables() -> Vec<Table> {
         of::<ProviderSettings>(ANY_PROVIDER),
         of::<Election>("election"),
         of::<Identity>("identity"),
+        of::<Audit>("audit"),
         of::<Alerts>("alerts"),
         of::<Log>("log"),
     ]

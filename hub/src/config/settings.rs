@@ -271,6 +271,15 @@ section! {
 }
 
 section! {
+    /// The audit log: who did what, in the directory of the spool.
+    pub struct Audit {
+        /// How long records are kept, like "90d". Older ones are dropped, a whole file at a time, and a signed record says
+        /// so, so that the rest can still be verified. "0s": for ever.
+        pub keep: Duration = default(Duration::ZERO);
+    }
+}
+
+section! {
     /// The built-in alert rules, and who is told.
     pub struct Alerts {
         /// URL that gets a POST with a JSON body when an alert starts or ends.

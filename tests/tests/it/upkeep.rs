@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use lockstep_tests::{Answer, GRANT, Hub, Scene, Session, admin::http, binaries, process};
+use lockstep_tests::{Answer, BOUND, GRANT, Hub, Scene, Session, admin::http, binaries, eventually, process};
 use reqwest::Method;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -234,6 +234,43 @@ async fn the_audit_log_tells_all_that_happened_and_that_it_was_not_changed() {
     fs::write(&chain, &text).expect("written");
     scene.hub.start_again().await;
     assert!(command(&scene.hub, &verify).await.0, "and it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_audit_records_are_dropped_and_a_thief_s_doing_is_still_found() {
+    let mut scene = Scene::set(|settings| settings.set("audit.keep", "1s")).await;
+    let audit = scene.hub.dir().join("spool/audit");
+    eventually("the oldest records are dropped", BOUND, async || {
+        // Every call is a record, and a file goes only once another follows it.
+        scene.admin.enrol("alice").await;
+        (!audit.join("000001.jsonl").exists()).then_some(())
+    })
+    .await;
+    scene.hub.kill9().await;
+    // From here on nothing changes under the hands of whoever looks.
+    scene.hub.change(|settings| settings.set("audit.keep", "1h"));
+    scene.hub.start_again().await;
+
+    let verify = ["audit", "verify", "--config", "lockstep.toml"];
+    let (good, said) = command(&scene.hub, &verify).await;
+    assert!(good && said.contains("were dropped for their age"), "{said}");
+    let first = format!("1:{}", "0".repeat(64));
+    let (good, said) = command(&scene.hub, &[&verify[..], &["--known", &first]].concat()).await;
+    assert!(
+        !good && said.contains("record 1 is "),
+        "a note of it cannot be made up: {said}"
+    );
+
+    let files = fs::read_dir(&audit)
+        .expect("its files")
+        .flatten()
+        .map(|entry| entry.path());
+    let oldest = files.min().expect("a file");
+    let text = fs::read_to_string(&oldest).expect("records");
+    let (_, rest) = text.split_once('\n').expect("more than one record");
+    fs::write(&oldest, rest).expect("written");
+    let (good, said) = command(&scene.hub, &verify).await;
+    assert!(!good && said.contains("were dropped\n"), "{said}");
 }
 
 /// What an independent client does with a receipt: SHA-256 of the record, and of its token.

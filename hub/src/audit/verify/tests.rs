@@ -10,7 +10,7 @@ async fn chain(count: u64) -> (TempDir, PublicKey, Head) {
     let dir = tempfile::tempdir().unwrap();
     let signer = Signer::ephemeral().unwrap();
     let public = signer.public().clone();
-    let audit = Audit::open(dir.path(), "node-1", signer).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", signer, None).unwrap();
     for n in 0..count {
         audit.record(Event::UserDeleted {
             user: format!("user-{n}").parse().unwrap(),
@@ -170,10 +170,10 @@ async fn the_chain_goes_on_over_restarts_and_what_a_crash_left_is_cut_off() {
     let public = first.public().clone();
     let again = first.copy();
     let and_again = first.copy();
-    let audit = Audit::open(dir.path(), "node-1", first).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", first, None).unwrap();
     audit.flush().await;
     drop(audit);
-    let audit = Audit::open(dir.path(), "node-1", again).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", again, None).unwrap();
     audit.record(Event::UserDeleted {
         user: "alice".parse().unwrap(),
     });
@@ -183,7 +183,7 @@ async fn the_chain_goes_on_over_restarts_and_what_a_crash_left_is_cut_off() {
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend_from_slice(b"{\"n\":4,\"at\":17");
     fs::write(&path, bytes).unwrap();
-    let audit = Audit::open(dir.path(), "node-1", and_again).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", and_again, None).unwrap();
     audit.flush().await;
     let report = verify(dir.path(), &public, &[]).unwrap();
     assert!(report.is_clean(), "{:?}", report.faults);
@@ -196,7 +196,7 @@ async fn a_busy_log_signs_for_many_and_what_is_altered_in_between_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let signer = Signer::ephemeral().unwrap();
     let public = signer.public().clone();
-    let audit = Audit::open(dir.path(), "node-1", signer).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", signer, None).unwrap();
     for n in 0..2_000 {
         audit.record(Event::Lost { count: n });
     }
