@@ -8,14 +8,21 @@ use std::{
 use lockstep_engine::time::{Mono, Now, Unix};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How far the store's clock is ahead of this machine's, in milliseconds. Zero with a local store.
-static AHEAD: AtomicI64 = AtomicI64::new(0);
+/// The store's clock, less [`mono`], in milliseconds: so nobody who sets this machine's clock moves it.
+static STORE: AtomicI64 = AtomicI64::new(UNKNOWN);
+/// This machine's clock, less [`mono`], when the store's was last read.
+static MACHINE: AtomicI64 = AtomicI64::new(UNKNOWN);
+/// With a local store, this machine's clock is the store's.
+const UNKNOWN: i64 = i64::MIN;
+/// How far the two clocks of a machine drift apart, at the most, from one reading of the store's clock to the next.
+const DRIFT: u64 = 1_000;
 
 /// Both clocks. The monotonic one runs through suspend, so a lease lapses while the machine sleeps.
 pub fn now() -> Now {
+    let mono = mono();
     Now {
-        mono: mono(),
-        unix: unix(),
+        mono,
+        unix: unix_at(mono, STORE.load(Ordering::Relaxed)),
     }
 }
 
@@ -29,7 +36,14 @@ pub fn mono() -> Mono {
 
 /// The store's clock, as nearly as it is known.
 pub fn unix() -> Unix {
-    Unix(machine().saturating_add_signed(AHEAD.load(Ordering::Relaxed)))
+    unix_at(mono(), STORE.load(Ordering::Relaxed))
+}
+
+fn unix_at(mono: Mono, offset: i64) -> Unix {
+    match offset {
+        UNKNOWN => Unix(machine()),
+        offset => Unix(mono.0.saturating_add_signed(offset)),
+    }
 }
 
 fn machine() -> u64 {
@@ -38,18 +52,27 @@ fn machine() -> u64 {
 }
 
 /// Follows the store's clock, which read `theirs` at some moment between `before` and `after`.
-pub fn follow(theirs: Unix, before: Now, after: Now) {
-    AHEAD.store(
-        ahead(theirs, after.mono.since(before.mono), machine()),
-        Ordering::Relaxed,
-    );
+pub fn follow(theirs: Unix, before: Mono, after: Mono) {
+    STORE.store(offset(theirs, before, after), Ordering::Relaxed);
+    MACHINE.store(less(machine(), after.0), Ordering::Relaxed);
 }
 
-/// How far a clock is ahead of a machine's that reads `ours` when the answer comes, `took` after it was asked.
-fn ahead(theirs: Unix, took: Duration, ours: u64) -> i64 {
-    let half = u64::try_from(took.as_millis() / 2).unwrap_or(0);
-    let theirs = i64::try_from(theirs.0.saturating_add(half)).unwrap_or(i64::MAX);
-    theirs.saturating_sub(i64::try_from(ours).unwrap_or(i64::MAX))
+/// Whether this machine's clock was set since the store's was last read. Most often somebody put it right, and the other
+/// clock is as good as before; but a virtual machine that was stopped has lost time on both.
+pub fn was_set() -> bool {
+    let then = MACHINE.load(Ordering::Relaxed);
+    then != UNKNOWN && less(machine(), mono().0).abs_diff(then) > DRIFT
+}
+
+/// A clock less the monotonic one, when it read `theirs` half-way between `before` and `after`.
+fn offset(theirs: Unix, before: Mono, after: Mono) -> i64 {
+    let half = u64::try_from(after.since(before).as_millis() / 2).unwrap_or(0);
+    less(theirs.0, before.0.saturating_add(half))
+}
+
+fn less(clock: u64, mono: u64) -> i64 {
+    let signed = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+    signed(clock).saturating_sub(signed(mono))
 }
 
 #[cfg(test)]
@@ -57,16 +80,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_skewed_machine_follows_whichever_way_it_is_wrong() {
-        let took = Duration::from_millis(40);
-        for (ours, skew) in [(1_000_000, 60_020), (1_120_000, -59_980)] {
-            let skewed = ahead(Unix(1_060_000), took, ours);
-            assert_eq!(skewed, skew);
-            assert_eq!(
-                ours.saturating_add_signed(skewed),
-                1_060_020,
-                "half the way back is counted"
-            );
-        }
+    fn the_store_is_followed_on_the_monotonic_clock() {
+        let (before, after) = (Mono(5_000), Mono(5_040));
+        let offset = offset(Unix(1_060_000), before, after);
+        assert_eq!(unix_at(after, offset), Unix(1_060_020), "half the way back is counted");
+        assert_eq!(unix_at(after + Duration::from_secs(60), offset), Unix(1_120_020));
+    }
+
+    #[test]
+    fn a_monotonic_clock_ahead_of_the_store_is_no_trouble() {
+        let offset = offset(Unix(1_000), Mono(5_000), Mono(5_000));
+        assert_eq!(unix_at(Mono(5_010), offset), Unix(1_010));
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
         if is_shared && round % LOOK_EVERY == 0 {
             hub.look_at_all().await;
         }
-        if is_shared && round % CLOCK_EVERY == 0 {
+        if is_shared && (round % CLOCK_EVERY == 0 || clock::was_set()) {
             hub.set_clock().await;
         }
         if round % EVICT_EVERY == 0 {
@@ -102,9 +102,9 @@ impl Hub {
 
     /// Keeps this node's clock in step with the store's, so that a skewed node misjudges nothing.
     pub(super) async fn set_clock(&self) {
-        let before = clock::now();
+        let before = clock::mono();
         if let Ok(theirs) = self.store.clock().await {
-            clock::follow(theirs, before, clock::now());
+            clock::follow(theirs, before, clock::mono());
         }
     }
 }
