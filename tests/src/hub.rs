@@ -151,6 +151,11 @@ impl Hub {
         self.settings = change(self.settings.clone());
     }
 
+    /// Environment variables for the next start, instead of those that it had.
+    pub fn surround(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
+    }
+
     /// `kill -9`.
     pub async fn kill9(&mut self) {
         if let Some(mut process) = self.process.take() {

@@ -38,6 +38,7 @@ mod poll;
 mod real_provider;
 mod restart;
 mod sessions;
+mod skew;
 mod stock_clients;
 mod store_trouble;
 mod tls;
