@@ -13,7 +13,7 @@ use lockstep_protocol::LeaseId;
 use crate::{
     app::Hub,
     clock,
-    config::ClusterUrl,
+    config::{ClusterUrl, StoreUrl},
     provider::{Permit, Provider},
     shell::OsEntropy,
     store::{Due, DueQuery, StoreError},
@@ -34,7 +34,7 @@ pub async fn run(hub: Arc<Hub>, name: String) {
     let Some(provider) = hub.providers.get(&name).cloned() else {
         return;
     };
-    if hub.config.cluster.url != ClusterUrl::Local {
+    if hub.config.cluster.url != ClusterUrl::Local || matches!(hub.config.store.url, StoreUrl::Postgres(_)) {
         // Its share of the limits is known once the others were heard.
         tokio::select! {
             () = tokio::time::sleep(ACQUAINTANCE) => {}
@@ -77,13 +77,16 @@ async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>) -> Result<usize, StoreE
             in_use_since: if settings.preload { now.minus(IN_USE) } else { Unix(0) },
             leases,
         })
-        .await?;
+        .await
+        .inspect_err(|_| provider.unused(tickets.len()))?;
     let claimed = due.len();
     for due in due {
         if let Some(ticket) = tickets.pop() {
             hand_over(hub, due, ticket, asked).await;
         }
     }
+    // Most looks find little that is due: a rate that they used up would keep those waiting who ask.
+    provider.unused(tickets.len());
     Ok(claimed)
 }
 

@@ -89,6 +89,13 @@ impl Limiter {
         };
         std::iter::from_fn(free).take(n).collect()
     }
+
+    /// So many permits were had and not used: whoever comes next need not wait for what did not happen.
+    pub(super) fn unused(&self, permits: usize) {
+        if let Some(pace) = &self.pace {
+            pace.take_back(permits);
+        }
+    }
 }
 
 /// So many at once; the number may change while they are in use.
@@ -186,6 +193,14 @@ impl Pace {
         state.next = Some(planned + state.interval);
         Ok(start)
     }
+
+    /// Gives back so many starts. Never more than were reserved: what lies in the past counts as now.
+    fn take_back(&self, starts: usize) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let starts = u32::try_from(starts).unwrap_or(u32::MAX);
+        let span = state.interval.saturating_mul(starts);
+        state.next = state.next.and_then(|next| next.checked_sub(span));
+    }
 }
 
 /// Slower than once a day is a misunderstanding, and would overflow.
@@ -229,6 +244,22 @@ mod tests {
         assert_eq!(free(&limiter), 0, "twelve are in use, six are allowed");
         drop(in_use);
         assert_eq!(free(&limiter), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_used_is_there_for_the_next() {
+        let limiter = Limiter::new(1_000, 4.0);
+        for _ in 0..10 {
+            let had = limiter.try_permits(64).len();
+            assert_eq!(had, 4, "a second's worth");
+            limiter.unused(had);
+        }
+        let used = limiter.try_permits(3);
+        limiter.unused(0);
+        assert_eq!((used.len(), free(&limiter)), (3, 1));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        limiter.unused(100);
+        assert_eq!(free(&limiter), 4, "and never more than that");
     }
 
     #[tokio::test(start_paused = true)]
