@@ -44,6 +44,19 @@ impl Cluster {
     /// # Panics
     /// When one of them does not become ready.
     pub async fn with(nodes: usize, redis: bool, rules: Rules, change: impl Fn(Settings) -> Settings) -> Self {
+        Self::with_each(nodes, redis, rules, |_, settings| change(settings)).await
+    }
+
+    /// The same, with settings that differ by node.
+    ///
+    /// # Panics
+    /// When one of them does not become ready.
+    pub async fn with_each(
+        nodes: usize,
+        redis: bool,
+        rules: Rules,
+        change: impl Fn(usize, Settings) -> Settings,
+    ) -> Self {
         let (postgres, provider) = tokio::join!(Postgres::start(), Provider::with(rules));
         let redis = if redis { Some(Redis::start().await) } else { None };
         let keys = TempDir::with_prefix("lockstep-keys-").expect("a temporary directory");
@@ -55,8 +68,8 @@ impl Cluster {
             .set("cluster.url", url)
             .set("identity.issuer", "https://hub.test");
         let mut hubs = Vec::new();
-        for _ in 0..nodes {
-            hubs.push(Hub::start(change(settings.clone())).await);
+        for node in 0..nodes {
+            hubs.push(Hub::start(change(node, settings.clone())).await);
         }
         let cluster = Self {
             provider,

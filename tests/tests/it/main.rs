@@ -21,6 +21,7 @@ mod hostile;
 mod identity;
 mod incidents;
 mod independent_client;
+mod limits;
 mod networks;
 mod newcomer;
 mod nginx;
