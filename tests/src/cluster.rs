@@ -130,6 +130,22 @@ impl Cluster {
         }
     }
 
+    /// Waits until each of these nodes knows of so many, itself included.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub async fn all_count(&self, living: &[usize], nodes: usize) {
+        let wanted = format!("lockstep_cluster_nodes {nodes}");
+        for node in living {
+            eventually(&format!("node {node} counts {nodes}"), HEALED, async || {
+                let metrics = Answer::to(self.admin(*node).anonymous(Method::GET, "/metrics")).await;
+                let text = metrics.body.as_str().unwrap_or_default();
+                text.lines().any(|line| line == wanted).then_some(())
+            })
+            .await;
+        }
+    }
+
     /// `GET …/token` at one node.
     pub async fn get_token(&self, node: usize, device: &Enrolled) -> Answer {
         let request = http().get(self.hubs[node].url(&format!("/v1/grants/{GRANT}/token")));

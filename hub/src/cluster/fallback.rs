@@ -2,7 +2,8 @@
 
 use super::{Bus, Fact, Place, postgres::PostgresBus, redis::RedisBus};
 
-/// Both ways are listened to; one is spoken on.
+/// Both ways are listened to; one is spoken on. A revocation takes both: it must not wait until a silent Redis is noticed,
+/// and whoever hears of it twice does nothing the second time.
 pub(super) struct Fallback {
     pub(super) redis: RedisBus,
     pub(super) store: PostgresBus,
@@ -10,10 +11,12 @@ pub(super) struct Fallback {
 
 impl Bus for Fallback {
     fn tell(&self, fact: Fact) {
-        if self.redis.trouble().is_none() {
+        let by_redis = self.redis.trouble().is_none();
+        if !by_redis || matches!(fact, Fact::Revoked { .. }) {
+            self.store.tell(fact.clone());
+        }
+        if by_redis {
             self.redis.tell(fact);
-        } else {
-            self.store.tell(fact);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lockstep_tests::{
-    Admin, Answer, Cluster, Fault, GRANT, Settings,
+    Cluster, Fault, GRANT, Settings,
     cluster::HEALED,
     eventually,
     provider::{Call, Gate, Outcome, Rules},
@@ -97,33 +97,13 @@ fn most_within(calls: &[Call], window: Duration) -> usize {
     calls.iter().map(|call| from(call.arrived)).max().unwrap_or(0)
 }
 
-/// How many nodes a node counts.
-async fn counts(admin: &Admin) -> f64 {
-    let metrics = Answer::to(admin.anonymous(reqwest::Method::GET, "/metrics")).await;
-    let metrics = metrics.body.as_str().expect("a text").to_owned();
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("lockstep_cluster_nodes "));
-    line.and_then(|number| number.parse().ok()).unwrap_or(0.0)
-}
-
-async fn all_count(cluster: &Cluster, living: &[usize], nodes: f64) {
-    for node in living {
-        let admin = cluster.admin(*node);
-        eventually(&format!("node {node} counts {nodes}"), HEALED, async || {
-            ((counts(&admin).await - nodes).abs() < 0.5).then_some(())
-        })
-        .await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_together_redeem_no_more_at_once_than_one_may() {
     let mut cluster = Cluster::with_each(NODES, true, rules(), |nth, settings| {
         node(nth, settings).example("max_concurrent", i64::try_from(AT_ONCE).expect("a small number"))
     })
     .await;
-    all_count(&cluster, &[0, 1, 2], 3.0).await;
+    cluster.all_count(&[0, 1, 2], 3).await;
     let gate = Gate::closed();
     cluster.provider.always(Some(Fault::HoldAfter(gate.clone())));
     let users = all_due(&cluster, 120).await;
@@ -156,7 +136,7 @@ async fn nodes_together_redeem_no_faster_than_one_may() {
         )
     })
     .await;
-    all_count(&cluster, &[0, 1, 2], 3.0).await;
+    cluster.all_count(&[0, 1, 2], 3).await;
     let began = Instant::now();
     let users = all_due(&cluster, 300).await;
     eventually("a third of them was renewed", HEALED * 2, async || {
@@ -165,7 +145,7 @@ async fn nodes_together_redeem_no_faster_than_one_may() {
     .await;
     cluster.hubs[2].kill9().await;
     let died = Instant::now();
-    all_count(&cluster, &[0, 1], 2.0).await;
+    cluster.all_count(&[0, 1], 2).await;
     all_renewed(&cluster, &users).await;
 
     let calls = cluster.provider.calls();

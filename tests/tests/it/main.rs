@@ -38,6 +38,7 @@ mod p8_honest_words;
 mod poll;
 mod real_provider;
 mod restart;
+mod revocation;
 mod sessions;
 mod skew;
 mod stock_clients;
