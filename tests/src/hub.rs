@@ -28,6 +28,8 @@ pub struct Hub {
     process: Option<Process>,
     settings: Settings,
     environment: Vec<(String, String)>,
+    /// What its command begins with, if it runs elsewhere.
+    enter: Vec<String>,
     volume: Option<Volume>,
     /// Where clients connect.
     pub listen: SocketAddr,
@@ -60,6 +62,17 @@ impl Hub {
         hub
     }
 
+    /// The same, inside what a command beginning with `enter` enters.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_inside(settings: Settings, enter: Vec<String>) -> Self {
+        let mut hub = Self::prepare(settings);
+        hub.enter = enter;
+        hub.start_again().await;
+        hub
+    }
+
     /// A hub whose store lies on a file system of its own, of `bytes`: it can be filled (see [`Hub::volume`]).
     ///
     /// # Panics
@@ -74,7 +87,9 @@ impl Hub {
     /// When it does not become ready.
     pub async fn start_beside_volume(settings: Settings, bytes: u64) -> Self {
         let mut hub = Self::prepare(settings);
-        hub.volume = Some(Volume::mount(&hub.dir.path().join("volume"), bytes).await);
+        let volume = Volume::mount(&hub.dir.path().join("volume"), bytes).await;
+        hub.enter = volume.enter();
+        hub.volume = Some(volume);
         hub.start_again().await;
         hub
     }
@@ -85,6 +100,7 @@ impl Hub {
             process: None,
             settings,
             environment: Vec::new(),
+            enter: Vec::new(),
             volume: None,
             listen: nowhere,
             admin_listen: nowhere,
@@ -128,12 +144,11 @@ impl Hub {
 
     fn command(&self) -> Command {
         let hub = binaries::hub();
-        let mut command = match &self.volume {
+        let mut command = match self.enter.split_first() {
             None => Command::new(hub),
-            Some(volume) => {
-                let enter = volume.enter();
-                let mut command = Command::new(&enter[0]);
-                command.args(&enter[1..]).arg(hub);
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(hub);
                 command
             }
         };

@@ -44,7 +44,15 @@ impl Link {
     /// # Panics
     /// When loopback has no port left.
     pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        Self::at(Ipv4Addr::LOCALHOST, target).await
+    }
+
+    /// The same, for whoever connects to another address of this machine.
+    ///
+    /// # Panics
+    /// When that address has no port left.
+    pub async fn at(here: Ipv4Addr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((here, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let weather = Arc::new(watch::Sender::new(Weather::Fair));
         let told = Arc::clone(&weather);

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    network,
     process::{run, run_within},
     wait::{eventually, within},
 };
@@ -340,15 +341,18 @@ fn unprivileged(program: &Path) -> Command {
 }
 
 fn plain(program: &Path) -> Command {
-    if rustix::process::geteuid().is_root() && program.is_absolute() {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-            .arg(program);
-        command
-    } else {
-        Command::new(program)
+    if !rustix::process::geteuid().is_root() || !program.is_absolute() {
+        return Command::new(program);
     }
+    let become_another: &[&str] = if network::is_apart() {
+        // There is no other user there; but it can be given another name.
+        &["unshare", "--user", "--map-user=postgres", "--map-group=postgres"]
+    } else {
+        &["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    };
+    let mut command = Command::new(become_another[0]);
+    command.args(&become_another[1..]).arg(program);
+    command
 }
 
 fn until_orphaned(program: &Path, directory: &Path) -> Command {

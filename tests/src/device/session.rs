@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use futures::{SinkExt, StreamExt};
 use lockstep_protocol::decode_hub;
 use serde_json::{Value, json};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -18,6 +19,11 @@ use tokio_tungstenite::{
 
 use super::Enrolled;
 use crate::{hub::Hub, wait::BOUND};
+
+/// A device finds out by itself that its hub is gone without a word. For tests sooner than by the heartbeat's silence.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(5))
+    .with_interval(Duration::from_secs(1));
 
 /// What a connection brought.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +68,7 @@ impl Session {
     pub async fn open(listen: SocketAddr) -> Result<Self, tungstenite::Error> {
         let stream = TcpStream::connect(listen).await?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
         let (socket, _) = client_async(upgrade(listen), stream).await?;
         Ok(Self {
             socket,

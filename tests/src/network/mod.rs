@@ -3,6 +3,7 @@
 //! What happens here happens to IP packets, so that the kernel's TCP does what it does out there: it retransmits, backs
 //! off, and finds out late. The kernel's own emulation (`tc netem`) is not everywhere; `/dev/net/tun` nearly is.
 
+mod island;
 mod nat;
 mod tun;
 mod wire;
@@ -18,6 +19,7 @@ use std::{
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::runtime::{Builder, Handle, Runtime};
 
+pub use island::Island;
 pub use wire::{Counts, Weather};
 
 use crate::binaries;
@@ -38,9 +40,18 @@ const WITHOUT: &str = "LOCKSTEP_TESTS_WITHOUT_NAMESPACES";
 /// # Panics
 /// When the test fails, or the machine has no namespaces and it was not said that this is known.
 pub fn alone<F: Future<Output = ()>>(test: &str, body: impl FnOnce(Network) -> F) {
-    if std::env::var_os(INSIDE).is_some() {
+    apart(test, async || body(Network::lay()).await);
+}
+
+/// The same, in a network that has nothing but loopback yet.
+///
+/// # Panics
+/// As [`alone`].
+pub fn apart(test: &str, body: impl AsyncFnOnce()) {
+    if is_apart() {
         let near = Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        return near.block_on(async { body(Network::lay()).await });
+        ip(&["link", "set", "lo", "up"]);
+        return near.block_on(body());
     }
     if std::env::var_os(WITHOUT).is_some() {
         eprintln!("{test} was left out: {WITHOUT} is set");
@@ -66,6 +77,11 @@ pub fn alone<F: Future<Output = ()>>(test: &str, body: impl FnOnce(Network) -> F
     );
 }
 
+/// Whether this process runs in such a network.
+pub(crate) fn is_apart() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Two namespaces and the wire between them: a hub in the one, devices in the other.
 pub struct Network {
     wire: Arc<wire::Wire>,
@@ -78,7 +94,6 @@ impl Network {
     /// # Panics
     /// When the machine does not let it.
     fn lay() -> Self {
-        ip(&["link", "set", "lo", "up"]);
         let near = end_of_wire("near", NEAR);
         let (end, far) = std::thread::spawn(far_side)
             .join()
@@ -129,16 +144,21 @@ impl Drop for Network {
 
 /// The devices' namespace: the thread that enters it makes the runtime, whose threads are then in it too.
 fn far_side() -> (OwnedFd, Runtime) {
+    unshare_network();
+    ip(&["link", "set", "lo", "up"]);
+    let end = end_of_wire("far", FAR);
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    (end, runtime.expect("a runtime"))
+}
+
+/// This thread, and what it starts, is in a new network from now on.
+fn unshare_network() {
     #[expect(
         unsafe_code,
         reason = "only the network namespace is left: no descriptor table is unshared"
     )]
     // SAFETY: as above.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("a network namespace");
-    ip(&["link", "set", "lo", "up"]);
-    let end = end_of_wire("far", FAR);
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    (end, runtime.expect("a runtime"))
 }
 
 fn end_of_wire(name: &str, address: Ipv4Addr) -> OwnedFd {

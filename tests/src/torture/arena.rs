@@ -1,6 +1,9 @@
 //! Everything that takes part: providers, store, bus, hubs, links between them, users with their devices.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -8,6 +11,7 @@ use crate::{
     device::Follower,
     hub::Hub,
     link::{Link, Weather},
+    network::Island,
     provider::{Provider, Rules},
     servers::{Postgres, Redis},
     settings::Settings,
@@ -41,10 +45,29 @@ impl Wire {
     pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Providers, Self::Devices];
 }
 
+/// The wire that is never cut, beside [`Wire::ALL`]: by it the test itself speaks to a hub.
+const OPERATORS: u8 = 4;
+const WIRES: u8 = 5;
+
+/// What links are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// Proxies on loopback: a cut link is a reset, a silent one keeps everything for later.
+    Proxies,
+    /// Each hub in a network of its own, with a wire for each link: whatever breaks, packets vanish both ways, and nobody
+    /// is told. Hubs have no wire to each other, for they speak by Redis or the store only. Only inside
+    /// [`crate::network::apart`].
+    Islands,
+}
+
 /// A hub and the links that it has.
 pub struct Node {
     /// The hub.
     pub hub: Hub,
+    /// Where devices connect.
+    pub listen: SocketAddr,
+    /// Where the hub is, if not on this machine's own loopback.
+    pub island: Option<Island>,
     postgres: Link,
     redis: Link,
     providers: [Link; 2],
@@ -54,6 +77,10 @@ pub struct Node {
 impl Node {
     /// Changes what a link of it does.
     pub fn turn(&self, wire: Wire, weather: Weather) {
+        if let Some(island) = &self.island {
+            island.swallow(wire as u8, weather != Weather::Fair);
+            return;
+        }
         match wire {
             Wire::Postgres => self.postgres.turn(weather),
             Wire::Redis => self.redis.turn(weather),
@@ -102,7 +129,7 @@ impl Arena {
     ///
     /// # Panics
     /// When something does not start.
-    pub async fn start() -> Self {
+    pub async fn start(ground: Ground) -> Self {
         let rules = |grace| Rules {
             ttl: Some(LIFE),
             grace,
@@ -114,7 +141,13 @@ impl Arena {
         let key = keys.path().join("lockstep.key").display().to_string();
         let mut nodes = Vec::new();
         for nth in 0..NODES {
-            nodes.push(node(nth, &key, &postgres.url(), &redis.url(), [&graceful, &strict]).await);
+            let shared = Shared {
+                key: &key,
+                postgres: &postgres.url(),
+                redis: &redis.url(),
+                providers: [&graceful, &strict],
+            };
+            nodes.push(node(nth, ground, shared).await);
         }
         let mut arena = Self {
             graceful,
@@ -166,7 +199,7 @@ impl Arena {
         assert!(self.log_in(&user).await, "a login of {}", user.name);
         for device in 0..DEVICES {
             let enrolled = self.nodes[nth % NODES].hub.admin().enrol(&user.name).await;
-            let mut hubs: Vec<SocketAddr> = self.nodes.iter().map(|node| node.devices.address).collect();
+            let mut hubs: Vec<SocketAddr> = self.nodes.iter().map(|node| node.listen).collect();
             hubs.rotate_left((nth + device) % NODES);
             let polls = (nth + device) % 2 == 1;
             user.devices.push(if polls {
@@ -179,51 +212,83 @@ impl Arena {
     }
 }
 
-async fn node(nth: usize, key: &str, postgres: &str, redis: &str, providers: [&Provider; 2]) -> Node {
-    let address = |url: &str| -> SocketAddr {
+/// What all nodes have in common.
+struct Shared<'a> {
+    key: &'a str,
+    postgres: &'a str,
+    redis: &'a str,
+    providers: [&'a Provider; 2],
+}
+
+async fn node(nth: usize, ground: Ground, shared: Shared<'_>) -> Node {
+    let nth_island = u8::try_from(nth).expect("a few nodes");
+    let island = (ground == Ground::Islands).then(|| Island::rise(nth_island, WIRES));
+    let link = async |wire: Wire, url: &str| {
         let url = url::Url::parse(url).expect("a URL");
-        let addresses = url.socket_addrs(|| None).expect("an address");
-        addresses[0]
+        let target = url.socket_addrs(|| None).expect("an address")[0];
+        let here = island.as_ref().map(|island| island.here(wire as u8));
+        Link::at(here.unwrap_or(Ipv4Addr::LOCALHOST), target).await
     };
-    let (to_postgres, to_redis) = tokio::join!(Link::to(address(postgres)), Link::to(address(redis)));
-    let endpoints = providers.map(Provider::token_endpoint);
-    let to_providers = [
-        Link::to(address(&endpoints[0])).await,
-        Link::to(address(&endpoints[1])).await,
+    let endpoints = shared.providers.map(Provider::token_endpoint);
+    let (postgres, redis) = tokio::join!(link(Wire::Postgres, shared.postgres), link(Wire::Redis, shared.redis));
+    let providers = [
+        link(Wire::Providers, &endpoints[0]).await,
+        link(Wire::Providers, &endpoints[1]).await,
     ];
     let mut settings = Settings::new("http://127.0.0.1:1/unused")
-        .set("store.url", to_postgres.over(postgres))
-        .set("store.key_file", key)
-        .set("cluster.url", to_redis.over(redis))
+        .set("store.url", postgres.over(shared.postgres))
+        .set("store.key_file", shared.key)
+        .set("cluster.url", redis.over(shared.redis))
         .set("cluster.node", format!("node-{nth}"))
         .set("cluster.nodes", i64::try_from(NODES).unwrap_or(1))
         .set("server.drain", "2s")
         .set("identity.issuer", "https://hub.test")
         .set("identity.access_token_lifetime", "24h");
     for (name, endpoint, link, grace) in [
-        ("graceful", &endpoints[0], &to_providers[0], "100s"),
-        ("strict", &endpoints[1], &to_providers[1], "0s"),
+        ("graceful", &endpoints[0], &providers[0], "100s"),
+        ("strict", &endpoints[1], &providers[1], "0s"),
     ] {
-        settings = settings.provider(name, &link.over(endpoint));
-        // The judge knows by it which node made a call.
-        for (setting, value) in [
-            ("client_id", format!("node-{nth}").as_str()),
-            ("grace", grace),
-            ("lead", "2s"),
-            ("timeout", "4s"),
-            ("lease", "30s"),
-            ("late_wait", "2s"),
-        ] {
-            settings = settings.set(&format!("providers.{name}.{setting}"), value);
-        }
+        settings = provider(settings, name, &link.over(endpoint), nth, grace);
     }
-    let hub = Hub::start(settings).await;
-    let devices = Link::to(hub.listen).await;
+    let (hub, listen, devices);
+    if let Some(island) = &island {
+        settings = settings
+            .set("server.listen", format!("{}:0", island.there(Wire::Devices as u8)))
+            .set("server.admin_listen", format!("{}:0", island.there(OPERATORS)))
+            .set("server.behind_proxy", true);
+        hub = Hub::start_inside(settings, island.enter()).await;
+        devices = Link::to(hub.listen).await;
+        listen = hub.listen;
+    } else {
+        hub = Hub::start(settings).await;
+        devices = Link::to(hub.listen).await;
+        listen = devices.address;
+    }
     Node {
         hub,
-        postgres: to_postgres,
-        redis: to_redis,
-        providers: to_providers,
+        listen,
+        island,
+        postgres,
+        redis,
+        providers,
         devices,
     }
+}
+
+fn provider(mut settings: Settings, name: &str, endpoint: &str, nth: usize, grace: &str) -> Settings {
+    settings = settings
+        .provider(name, endpoint)
+        .set(&format!("providers.{name}.allow_http"), true);
+    // The judge knows by it which node made a call.
+    for (setting, value) in [
+        ("client_id", format!("node-{nth}").as_str()),
+        ("grace", grace),
+        ("lead", "2s"),
+        ("timeout", "4s"),
+        ("lease", "30s"),
+        ("late_wait", "2s"),
+    ] {
+        settings = settings.set(&format!("providers.{name}.{setting}"), value);
+    }
+    settings
 }

@@ -4,6 +4,6 @@ mod arena;
 mod chaos;
 mod judge;
 
-pub use arena::{Arena, Node, User, Wire};
-pub use chaos::{Event, What, run as torment};
+pub use arena::{Arena, Ground, Node, User, Wire};
+pub use chaos::{Chaos, Event, What, run as torment};
 pub use judge::{Verdict, converge, judge};
