@@ -23,6 +23,9 @@ pub(super) fn provider_name(name: &str) -> Result<(), String> {
         .map_err(|error| format!("a provider's name {error}"))
 }
 
+/// Names longer than this, in bytes, are told apart without counting letters.
+const LONGEST_TYPO: usize = 100;
+
 /// Names each unknown setting with the nearest known one.
 pub(super) fn unknown(unknown: Vec<(Place, String)>, providers: &BTreeSet<String>) -> Vec<ConfigError> {
     let known = print::known_settings(providers);
@@ -49,13 +52,20 @@ pub(super) fn unknown(unknown: Vec<(Place, String)>, providers: &BTreeSet<String
 fn distance(unknown: &str, known: &str) -> (usize, usize) {
     let (table, key) = unknown.rsplit_once('.').unwrap_or(("", unknown));
     let (known_table, known_key) = known.rsplit_once('.').unwrap_or(("", known));
-    let of_keys = strsim::damerau_levenshtein(key, known_key);
-    let of_tables = strsim::damerau_levenshtein(table, known_table);
+    let (of_keys, of_tables) = (unlike(key, known_key), unlike(table, known_table));
     if of_keys == 0 {
         (0, of_tables)
     } else {
         (of_keys + of_tables, of_tables)
     }
+}
+
+/// How many letters apart two words are. Nobody mistypes a name so long that counting exactly would take seconds.
+fn unlike(a: &str, b: &str) -> usize {
+    if a.len().max(b.len()) > LONGEST_TYPO {
+        return if a == b { 0 } else { LONGEST_TYPO };
+    }
+    strsim::damerau_levenshtein(a, b)
 }
 
 /// What is wrong between settings that are each right.
