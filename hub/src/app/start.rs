@@ -342,9 +342,15 @@ async fn assemble(
         let Some(hub) = weak.upgrade() else { return };
         hub.bus.tell(Fact::Revoked {
             device,
+            user: user.clone(),
             at: clock::unix(),
         });
-        if let Some(user) = hub.users.resident(&user) {
+        // Of a user who is not known it may be anybody's.
+        let users = user.map_or_else(
+            || hub.users.all(),
+            |user| hub.users.resident(&user).into_iter().collect(),
+        );
+        for user in users {
             user.close_device(device, Close::Revoked);
         }
     }));

@@ -26,6 +26,9 @@ pub enum Fact {
     Revoked {
         /// Which.
         device: DeviceId,
+        /// Whose, if the node that tells it knows: then nobody needs the store to close its sessions.
+        #[serde(default)]
+        user: Option<UserId>,
         /// When.
         at: Unix,
     },

@@ -18,11 +18,7 @@ pub async fn listen(hub: Arc<Hub>, mut heard: mpsc::Receiver<Heard>) {
         match heard {
             Heard::Fact(Fact::Moved { user, seq }) => moved(&hub, &user, seq),
             Heard::Fact(Fact::Wanted { user, grant }) => wanted(&hub, &user, &grant),
-            Heard::Fact(Fact::Revoked { device, at }) => {
-                if let Err(error) = hub.identity.learn_revoked(device, at).await {
-                    tracing::warn!(%device, %error, "a revoked device's sessions are left to the sweep");
-                }
-            }
+            Heard::Fact(Fact::Revoked { device, user, at }) => hub.identity.learn_revoked(device, user, at).await,
             Heard::Fact(Fact::Arrived {
                 user,
                 device,

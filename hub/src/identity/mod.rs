@@ -44,8 +44,8 @@ use keys::Keys;
 use presented::Presented;
 use revocations::Revocations;
 
-/// Told once for each device that this node learns to be revoked.
-pub type OnRevoked = Box<dyn Fn(UserId, DeviceId) + Send + Sync>;
+/// Told once for each device that this node learns to be revoked, and whose it was if that is known.
+pub type OnRevoked = Box<dyn Fn(Option<UserId>, DeviceId) + Send + Sync>;
 
 /// Device identity of one node. All nodes share keys, so a token that one signs, all accept.
 pub struct Identity {
@@ -134,13 +134,13 @@ impl Identity {
         self.audit.get().unwrap_or(OFF)
     }
 
-    fn tell_revoked(&self, user: &UserId, device: DeviceId) {
+    fn tell_revoked(&self, user: Option<&UserId>, device: DeviceId) {
         if let Some(external) = &self.external {
             external.forget(device);
         }
         let callbacks = self.on_revoked.read().unwrap_or_else(PoisonError::into_inner).clone();
         for callback in callbacks {
-            callback(user.clone(), device);
+            callback(user.cloned(), device);
         }
     }
 }

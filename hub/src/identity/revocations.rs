@@ -63,23 +63,22 @@ impl Identity {
         let lately = self.store.revoked_since(since).await?;
         self.revocations.forget_before(since);
         for (device, at) in lately {
-            self.learn_revoked(device, at).await?;
+            self.learn_revoked(device, None, at).await;
         }
         Ok(())
     }
 
-    /// Another node says that it revoked a device.
-    ///
-    /// # Errors
-    /// When the store cannot be read for the device's user; the device is refused all the same.
-    pub async fn learn_revoked(&self, device: DeviceId, at: Unix) -> Result<(), IdentityError> {
+    /// Another node revoked a device, of this user if it said so.
+    pub async fn learn_revoked(&self, device: DeviceId, user: Option<UserId>, at: Unix) {
         if !self.revocations.insert(device, at) {
-            return Ok(());
+            return;
         }
-        if let Some(row) = self.store.device(device).await? {
-            self.tell_revoked(&row.user, device);
-        }
-        Ok(())
+        let user = match user {
+            Some(user) => Some(user),
+            // A store that cannot be asked is no reason to leave its sessions open: nobody comes back to it.
+            None => self.store.device(device).await.ok().flatten().map(|row| row.user),
+        };
+        self.tell_revoked(user.as_ref(), device);
     }
 
     /// Revokes a device: its sessions, its tokens, its slaves. False: no such device, or revoked before.
@@ -100,7 +99,7 @@ impl Identity {
             self.audit().record(Event::Revoked { user, device, why });
         }
         if self.revocations.insert(device, at) {
-            self.tell_revoked(&row.user, device);
+            self.tell_revoked(Some(&row.user), device);
         }
         Ok(revoked)
     }
@@ -114,7 +113,7 @@ impl Identity {
                     device: *device,
                     why: RevokedWhy::UserDeleted,
                 });
-                self.tell_revoked(user, *device);
+                self.tell_revoked(Some(user), *device);
             }
         }
     }

@@ -7,7 +7,12 @@ use std::{
 };
 
 use lockstep_tests::{
-    Answer, BOUND, Cluster, Enrolled, Event, GRANT, Session, admin::http, eventually, provider::Rules, within,
+    Answer, BOUND, Cluster, Enrolled, Event, GRANT, Session, Weather,
+    admin::http,
+    eventually,
+    provider::Rules,
+    torture::{Arena, Ground, Wire},
+    within,
 };
 use reqwest::Method;
 use tokio::time::timeout;
@@ -136,4 +141,22 @@ async fn a_revoked_device_is_out_on_every_node_of_a_cluster_without_redis() {
     cluster.user("alice").await;
     cluster.all_count(&[0, 1, 2], 3).await;
     revoke_some(&cluster, "by the store").await;
+}
+
+/// Whose device it was is in what the other node told: the store need not be asked, and the sweep would come too late.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_from_the_store_closes_the_session_all_the_same() {
+    let arena = Arena::start(Ground::Proxies).await;
+    let (cut_off, judge) = (&arena.nodes[0], &arena.nodes[1]);
+    let device = judge.hub.admin().enrol(&arena.users[0].name).await;
+    let mut session = Session::fresh(&cut_off.hub, &device).await;
+    cut_off.turn(Wire::Postgres, Weather::Silent);
+
+    let began = Instant::now();
+    judge.hub.admin().revoke(&device).await.expect(204);
+    assert_eq!(session.closed().await, Some(4403));
+    eprintln!("without the store: its session is closed after {:?}", began.elapsed());
+
+    let poll = http().get(cut_off.hub.url("/v1/tokens"));
+    Answer::to(poll.bearer_auth(&device.access_token)).await.expect(401);
 }

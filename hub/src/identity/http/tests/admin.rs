@@ -88,7 +88,10 @@ async fn revocation_is_told_once_and_works_at_once() {
     for _ in 0..2 {
         assert_eq!(hub.send(json_request(Method::DELETE, &path, "")).await.status, 204);
     }
-    assert_eq!(*told.lock().unwrap(), [("alice".parse().unwrap(), device.device_id)]);
+    assert_eq!(
+        *told.lock().unwrap(),
+        [(Some("alice".parse().unwrap()), device.device_id)]
+    );
     assert!(hub.identity.authenticate(&device.access_token, now()).is_err());
     hub.refresh(&device.device_refresh_token)
         .await
