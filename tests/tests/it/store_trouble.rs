@@ -85,6 +85,7 @@ async fn p5_a_result_that_the_store_refuses_waits_in_the_spool_and_lands_when_th
     );
     let ready = Answer::to(scene.admin.anonymous(Method::GET, "/readyz")).await;
     assert_ne!(ready.body["writes"], "ok", "and it says so: {}", ready.body);
+    assert_eq!(ready.status, 200, "what is good is served: {}", ready.body);
     assert_eq!(scene.get_token(&device, GRANT, "").await.expect(200)["version"], 1);
 
     ballast.set_len(0).expect("the ballast goes");
