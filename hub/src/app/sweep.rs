@@ -2,50 +2,80 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::{Interval, MissedTickBehavior};
+
 use super::Hub;
 use crate::{clock, config::StoreUrl, telemetry::metrics};
 
-/// How often use is written, so that the scheduler knows of it.
-const USES_EVERY: Duration = Duration::from_secs(1);
-/// How often idle users are evicted.
+/// How often there is a round.
+const EVERY: Duration = Duration::from_secs(1);
+/// In every how many rounds idle users are evicted.
 const EVICT_EVERY: u32 = 10;
-/// How often devices are counted.
+/// In every how many devices are counted.
 const COUNT_EVERY: u32 = 3;
-/// How often the store's lifetime is looked at and the witness written, and what waits in the spool brought home.
+/// In every how many the store's lifetime is looked at and the witness written.
 const WITNESS_EVERY: u32 = 5;
-/// How often to look for what no fact told, when other nodes share the store.
+/// In every how many what waits in the spool is brought home, and a store that refused a write is tried.
+const LAND_EVERY: u32 = 5;
+/// In every how many to look for what no fact told, when other nodes share the store.
 const LOOK_EVERY: u32 = 2;
-/// How often to measure how far the store's clock is from this node's.
+/// In every how many to measure how far the store's clock is from this node's.
 const CLOCK_EVERY: u32 = 30;
 /// How many users are asked for at once.
 const BATCH: usize = 1000;
 
-/// Does what is done now and then, until the hub stops.
+/// Does what is done now and then, until the hub stops. Side by side: a store that does not answer holds up each of those
+/// who wait for it by one time-out, and nobody else.
 pub(super) async fn run(hub: Arc<Hub>) {
-    let mut every = tokio::time::interval(USES_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let is_shared = matches!(hub.config.store.url, StoreUrl::Postgres(_));
+    let look = async {
+        if is_shared {
+            look(&hub).await;
+        }
+    };
+    tokio::join!(keep_house(&hub), write(&hub), witness(&hub), look);
+}
+
+/// Ticks once in so many rounds.
+fn once_in(rounds: u32) -> Interval {
+    let mut every = tokio::time::interval(EVERY * rounds);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every
+}
+
+/// What needs no store.
+async fn keep_house(hub: &Hub) {
+    let mut every = once_in(1);
     for round in 0_u32.. {
         every.tick().await;
         hub.share_limits();
         hub.mark_connected();
-        if let Err(error) = hub.write_uses().await {
-            tracing::warn!(%error, "use of grants and devices could not be written");
-        }
-        if is_shared && round % LOOK_EVERY == 0 {
-            hub.look_at_all().await;
-        }
-        if is_shared && (round % CLOCK_EVERY == 0 || clock::was_set()) {
-            hub.set_clock().await;
-        }
         if round % EVICT_EVERY == 0 {
             hub.rates.tidy();
             hub.identity.tidy();
             let evicted = hub.evict();
             tracing::trace!(evicted, "idle users evicted");
         }
-        if round % WITNESS_EVERY == 0 {
-            hub.look_at_lifetime().await;
+        if round % COUNT_EVERY == 0 {
+            let (connected, behind) = hub.count_devices();
+            metrics::devices(connected, behind);
+            metrics::users_resident(hub.users.len());
+            metrics::spool_entries(hub.spool.entries());
+            metrics::cluster_available(hub.bus.trouble().is_none());
+        }
+    }
+}
+
+/// What the store is to keep.
+async fn write(hub: &Arc<Hub>) {
+    let mut every = once_in(1);
+    for round in 0_u32.. {
+        every.tick().await;
+        // So that the scheduler knows of it.
+        if let Err(error) = hub.write_uses().await {
+            tracing::warn!(%error, "use of grants and devices could not be written");
+        }
+        if round % LAND_EVERY == 0 {
             hub.look_at_writes().await;
             if hub.spool.entries() > 0
                 && hub.writes.refused().is_none()
@@ -54,12 +84,28 @@ pub(super) async fn run(hub: Arc<Hub>) {
                 tracing::error!(%error, "the spool cannot be read");
             }
         }
-        if round % COUNT_EVERY == 0 {
-            let (connected, behind) = hub.count_devices();
-            metrics::devices(connected, behind);
-            metrics::users_resident(hub.users.len());
-            metrics::spool_entries(hub.spool.entries());
-            metrics::cluster_available(hub.bus.trouble().is_none());
+    }
+}
+
+/// Whether it is still the same store. By a way of its own: one that went back in time is closed to everybody else.
+async fn witness(hub: &Arc<Hub>) {
+    let mut every = once_in(WITNESS_EVERY);
+    loop {
+        every.tick().await;
+        hub.look_at_lifetime().await;
+    }
+}
+
+/// What other nodes did.
+async fn look(hub: &Arc<Hub>) {
+    let mut every = once_in(1);
+    for round in 0_u32.. {
+        every.tick().await;
+        if round % LOOK_EVERY == 0 {
+            hub.look_at_all().await;
+        }
+        if round % CLOCK_EVERY == 0 || clock::was_set() {
+            hub.set_clock().await;
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use lockstep_tests::{
-    Cluster, Fault, GRANT, Settings,
+    Cluster, Fault, GRANT, Link, Settings, Weather,
     cluster::HEALED,
     eventually,
     provider::{Call, Gate, Outcome, Rules},
 };
 use serde_json::json;
+use url::Url;
 
 const NODES: usize = 3;
 const AT_ONCE: usize = 6;
@@ -165,4 +166,40 @@ async fn nodes_together_redeem_no_faster_than_one_may() {
         assert!(since_death.iter().any(|call| sent_by(call) == node), "{node} went on");
     }
     assert!(cluster.provider.overlapping().is_empty());
+}
+
+/// A store that swallows everything holds up whoever waits for it, and not the counting of nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_shared_anew_while_the_store_is_silent() {
+    let mut cluster = Cluster::with(NODES, true, rules(), |settings| settings).await;
+    let url = Url::parse(&cluster.postgres.url()).expect("a URL");
+    let link = Link::to(url.socket_addrs(|| None).expect("an address")[0]).await;
+    for hub in &mut cluster.hubs {
+        hub.change(|settings| settings.set("store.url", link.over(url.as_str())));
+        hub.crash().await;
+    }
+    cluster.all_count(&[0, 1, 2], NODES).await;
+    let mut sessions = Vec::new();
+    for node in [0, 1] {
+        let device = cluster.user(&format!("user-{node}")).await;
+        sessions.push(cluster.session(node, &device).await);
+    }
+
+    link.turn(Weather::Silent);
+    for session in &mut sessions {
+        let answer = session.refresh(GRANT, 1).await;
+        assert_eq!(answer["code"], "unavailable", "{answer}");
+    }
+    cluster.hubs[2].kill9().await;
+    let died = Instant::now();
+    cluster.all_count(&[0, 1], 2).await;
+    eprintln!("the others knew it after {:?}, with a silent store", died.elapsed());
+
+    link.turn(Weather::Fair);
+    for session in &mut sessions {
+        eventually("it redeems again", HEALED, async || {
+            (session.refresh(GRANT, 1).await["version"] == 2).then_some(())
+        })
+        .await;
+    }
 }
