@@ -43,7 +43,7 @@ async fn torture_breaks_no_promise() {
 fn torture_breaks_no_promise_over_networks() {
     let name = "torture_breaks_no_promise_over_networks";
     apart(&format!("torture::{name}"), async || {
-        torture(name, Ground::Islands, 300).await
+        torture(name, Ground::Islands, 300).await;
     });
 }
 
