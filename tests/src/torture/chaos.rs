@@ -64,8 +64,21 @@ impl fmt::Display for Event {
 pub struct Chaos {
     /// Everything that broke.
     pub events: Vec<Event>,
-    /// Users who had to log in again, by name; some of them often.
-    pub lost: Vec<String>,
+    /// Users who had to log in again; some of them often.
+    pub lost: Vec<Lost>,
+}
+
+/// A grant that was given up.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Whose.
+    pub user: String,
+    /// Whether its provider has a grace.
+    pub graceful: bool,
+    /// What the devices were told.
+    pub reason: String,
+    /// When the run found out.
+    pub at: Instant,
 }
 
 struct Run<'a> {
@@ -214,11 +227,16 @@ impl Run<'_> {
     async fn log_in_the_lost(&mut self) {
         for user in &self.arena.users {
             let told = |follower: &crate::Follower| {
-                let held = follower.holds(user.grant());
-                held.is_some_and(|frame| frame["health"] == "reauth_required")
+                let held = follower.holds(user.grant())?;
+                (held["health"] == "reauth_required").then(|| held["reason"].to_string())
             };
-            if user.devices.iter().any(told) {
-                self.chaos.lost.push(user.name.clone());
+            if let Some(reason) = user.devices.iter().find_map(told) {
+                self.chaos.lost.push(Lost {
+                    user: user.name.clone(),
+                    graceful: user.graceful,
+                    reason,
+                    at: Instant::now(),
+                });
                 self.arena.log_in(user).await;
             }
         }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     arena::{Arena, User, Wire},
-    chaos::{Event, What},
+    chaos::{Event, Lost, What},
 };
 use crate::{
     provider::{Call, Provider},
@@ -152,6 +152,31 @@ fn sent_at(call: &Call, events: &[Event]) -> Instant {
         holds && event.from <= call.arrived && is_over
     });
     held.map(|event| event.from).min().unwrap_or(call.arrived)
+}
+
+/// How a grant came to be given up: what its provider was asked and what was broken in the minutes before.
+pub fn history(arena: &Arena, lost: &Lost, events: &[Event]) -> String {
+    let since = lost.at - Duration::from_secs(150);
+    let mut told = Vec::new();
+    let providers = [&arena.graceful, &arena.strict];
+    for call in providers.iter().flat_map(|provider| provider.calls_of(&lost.user)) {
+        if call.arrived >= since && call.arrived <= lost.at {
+            let (node, took) = (node_of(&call), call.over.map(|over| over - call.arrived));
+            let what = format!(
+                "generation {} by {node:?}: {:?} in {took:?}",
+                call.generation, call.outcome
+            );
+            told.push((call.arrived, what));
+        }
+    }
+    let then = events.iter().filter(|event| event.from >= since && event.from <= lost.at);
+    told.extend(then.map(|event| (event.from, event.to_string())));
+    told.sort();
+    let lines: Vec<_> = told
+        .into_iter()
+        .map(|(at, what)| format!("  {:?} before: {what}", lost.at - at))
+        .collect();
+    format!("{}: {}\n{}", lost.user, lost.reason, lines.join("\n"))
 }
 
 /// What was broken in the half minute before a call arrived.

@@ -5,5 +5,5 @@ mod chaos;
 mod judge;
 
 pub use arena::{Arena, Ground, Node, User, Wire};
-pub use chaos::{Chaos, Event, What, run as torment};
-pub use judge::{Verdict, converge, judge};
+pub use chaos::{Chaos, Event, Lost, What, run as torment};
+pub use judge::{Verdict, converge, history, judge};

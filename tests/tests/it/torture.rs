@@ -14,7 +14,7 @@ use lockstep_tests::{
     admin::http,
     eventually,
     network::{Island, apart},
-    torture::{Arena, Chaos, Ground, Verdict, Wire, converge, judge, torment},
+    torture::{Arena, Chaos, Ground, Verdict, Wire, converge, history, judge, torment},
 };
 use rustix::process::Signal;
 
@@ -86,8 +86,8 @@ fn tell(arena: &Arena, chaos: &Chaos, verdict: &Verdict) {
         *kinds.entry(kind).or_insert(0) += 1;
     }
     eprintln!(
-        "broken: {kinds:?}\nfound: {verdict:#?}\nlogins made necessary: {:?}",
-        chaos.lost
+        "broken: {kinds:?}\nfound: {verdict:#?}\nlogins made necessary: {}",
+        chaos.lost.len()
     );
     let islands = arena.nodes.iter().filter_map(|node| node.island.as_ref());
     let counts: Vec<(u64, u64)> = islands.map(Island::counts).collect();
@@ -107,15 +107,12 @@ fn assert_lawful(chaos: &Chaos, verdict: &Verdict, replay: &str) {
         verdict.faults.len(),
         verdict.faults[0]
     );
-    let even = |name: &String| {
-        name.trim_start_matches("user-")
-            .parse::<usize>()
-            .is_ok_and(|nth: usize| nth.is_multiple_of(2))
-    };
-    let lost: Vec<_> = chaos.lost.iter().filter(|name| even(name)).collect();
+    let lost = chaos.lost.iter().filter(|lost| lost.graceful);
+    let lost: Vec<_> = lost.map(|lost| history(&arena, lost, &chaos.events)).collect();
     assert!(
         lost.is_empty(),
-        "lost at the provider with a grace: {lost:?}\nreplay: {replay}"
+        "lost at the provider with a grace:\n{}\nreplay: {replay}",
+        lost.join("\n")
     );
     assert!(
         verdict.versions > 50 && verdict.frames > 500,
