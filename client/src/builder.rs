@@ -3,7 +3,7 @@
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use lockstep_protocol::{DeviceId, Secret, frame::PresenceState};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::{
     cache::Cache,
@@ -17,7 +17,7 @@ use crate::{
     },
     enrol::{EnrolError, Enrolled, Login},
     error::Error,
-    event::{Connection, Transport, TransportChoice},
+    event::{Connection, Event, Transport, TransportChoice},
     machine::{Machine, Remembered, Setup, redeem},
     shared::Shared,
     timing::{self, Timing},
@@ -215,6 +215,15 @@ impl Builder {
     /// # Errors
     /// [`Error::Misuse`] when the settings make no sense.
     pub async fn connect(self) -> Result<Client, Error> {
+        self.connect_listening().await.map(|(client, _)| client)
+    }
+
+    /// The same, with a listener that misses nothing: [`Client::events`] tells only what happens after it was called, and
+    /// by then a quick hub may have answered.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the settings make no sense.
+    pub async fn connect_listening(self) -> Result<(Client, broadcast::Receiver<Event>), Error> {
         let net = self.net()?;
         let hub = net.hub.as_str();
         let Some((device, credential)) = self.identity else {
@@ -262,12 +271,14 @@ impl Builder {
         let (calls, called) = mpsc::channel(CALLS);
         let identity = Identity::new(device, credential, credentials);
         let driver = Driver::new(machine, net, identity, cache, vault, shared.clone(), called);
+        let events = shared.listen();
         tokio::spawn(driver.run());
-        Ok(Client {
+        let client = Client {
             shared,
             calls,
             patience,
-        })
+        };
+        Ok((client, events))
     }
 }
 

@@ -133,8 +133,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let show = Show::new(args.json);
     let (builder, started) = args.first().await?;
     show.say(&started)?;
-    let client = args.set(builder)?.connect().await?;
-    let events = client.events();
+    let (client, events) = args.set(builder)?.connect_listening().await?;
     let mut watch = Watch::new(client.clone(), args.grants, show);
     let ended = tokio::select! {
         ended = watch.run(events) => Some(ended?),

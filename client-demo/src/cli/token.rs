@@ -72,8 +72,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
     if let Some(directory) = &args.cache {
         builder = builder.cache_dir(directory);
     }
-    let client = builder.connect().await?;
-    let mut events = client.events();
+    let (client, mut events) = builder.connect_listening().await?;
     let spinner = Terminal::new().spinner("asking the hub");
     let got = get(&client, &args).await;
     drop(spinner);

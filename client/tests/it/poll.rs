@@ -197,3 +197,19 @@ async fn a_proxy_that_cuts_long_requests_gets_shorter_ones() {
         assert!(!matches!(event, Event::Disconnected { .. }), "{event:?}");
     }
 }
+
+#[tokio::test]
+async fn who_listens_from_the_start_misses_nothing() {
+    let hub = Hub::start().await;
+    let builder = quick(&hub).transport(TransportChoice::Poll);
+    let (client, mut events) = builder.connect_listening().await.unwrap();
+    soon("the newest", client.synced()).await.unwrap();
+    let transport = Transport::Poll;
+    let connected = Event::Connected {
+        transport,
+        session: None,
+    };
+    for event in [Event::Connecting { transport }, connected, Event::Synced { transport }] {
+        assert_eq!(soon("a word", events.recv()).await, Ok(event));
+    }
+}
