@@ -175,7 +175,9 @@ pub fn history(arena: &Arena, lost: &Lost, events: &[Event]) -> String {
             told.push((call.arrived, what));
         }
     }
-    let then = events.iter().filter(|event| event.from >= since && event.from <= lost.at);
+    let then = events
+        .iter()
+        .filter(|event| event.from >= since && event.from <= lost.at);
     told.extend(then.map(|event| (event.from, event.to_string())));
     told.sort();
     let lines: Vec<_> = told

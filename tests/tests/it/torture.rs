@@ -75,7 +75,7 @@ async fn torture(test: &str, ground: Ground, usual: u64) {
     let verdict = judge(&arena, &chaos.events);
     tell(&arena, &chaos, &verdict);
     eprintln!("converged {took:?} after the last repair");
-    assert_lawful(&chaos, &verdict, &replay);
+    assert_lawful(&arena, &chaos, &verdict, &replay);
 }
 
 fn tell(arena: &Arena, chaos: &Chaos, verdict: &Verdict) {
@@ -100,7 +100,7 @@ fn tell(arena: &Arena, chaos: &Chaos, verdict: &Verdict) {
     }
 }
 
-fn assert_lawful(chaos: &Chaos, verdict: &Verdict, replay: &str) {
+fn assert_lawful(arena: &Arena, chaos: &Chaos, verdict: &Verdict, replay: &str) {
     assert!(
         verdict.faults.is_empty(),
         "{} faults, the first: {}\nreplay: {replay}",
@@ -108,7 +108,7 @@ fn assert_lawful(chaos: &Chaos, verdict: &Verdict, replay: &str) {
         verdict.faults[0]
     );
     let lost = chaos.lost.iter().filter(|lost| lost.graceful);
-    let lost: Vec<_> = lost.map(|lost| history(&arena, lost, &chaos.events)).collect();
+    let lost: Vec<_> = lost.map(|lost| history(arena, lost, &chaos.events)).collect();
     assert!(
         lost.is_empty(),
         "lost at the provider with a grace:\n{}\nreplay: {replay}",
