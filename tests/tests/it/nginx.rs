@@ -66,11 +66,7 @@ async fn rotate(manner: Manner) -> Run {
     })
     .await;
     if manner == Manner::KillsAfter300Ms {
-        // On a quick machine all the rotations took less than that.
-        eventually("every device has lost its WebSocket", BOUND, async || {
-            (fleet.transports() == all("poll")).then_some(())
-        })
-        .await;
+        all_poll(&fleet).await;
     }
     let run = Run {
         transports: fleet.transports(),
@@ -98,6 +94,14 @@ async fn rotate(manner: Manner) -> Run {
     );
     fleet.close().await;
     run
+}
+
+/// Waits until every device has lost its WebSocket: on a quick machine all the rotations take less than that.
+async fn all_poll(fleet: &Fleet) {
+    eventually("every device polls", BOUND, async || {
+        (fleet.transports() == all("poll")).then_some(())
+    })
+    .await;
 }
 
 fn all(transport: &'static str) -> BTreeMap<&'static str, usize> {
