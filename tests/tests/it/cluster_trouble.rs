@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use lockstep_tests::{
-    BOUND, Cluster, Event, Fault, GRANT, Hub, Postgres, Session,
+    BOUND, Cluster, Enrolled, Event, Fault, GRANT, Hub, Postgres, Session,
     cluster::{HEALED, holds},
     eventually,
     provider::{Gate, Rules},
@@ -143,6 +143,14 @@ async fn witnessed(cluster: &Cluster) {
     }
 }
 
+/// Waits until a node has noticed that its store is back: connections from before are found dead one by one.
+async fn answers(cluster: &Cluster, node: usize, device: &Enrolled) {
+    eventually("the store answers the node", HEALED, async || {
+        (cluster.get_token(node, device).await.status == 200).then_some(())
+    })
+    .await;
+}
+
 async fn go_back(postgres: &mut Postgres) {
     postgres.stop_at_once().await;
     postgres.restore().await;
@@ -156,6 +164,7 @@ async fn a_store_that_went_back_in_time_is_noticed_by_hubs_that_run() {
     cluster.postgres.stop_at_once().await;
     cluster.postgres.back_up().await;
     cluster.postgres.start_again().await;
+    answers(&cluster, 1, &device).await;
     let (mut session, welcome) = Session::connect(&cluster.hubs[1], &device, None).await;
     eventually("the store is back", HEALED, async || {
         (session.refresh(GRANT, 1).await["version"] == 2).then_some(())
@@ -195,6 +204,7 @@ async fn a_store_that_went_back_in_time_is_noticed_at_the_start() {
     cluster.postgres.stop_at_once().await;
     cluster.postgres.back_up().await;
     cluster.postgres.start_again().await;
+    answers(&cluster, 0, &device).await;
     let (mut session, welcome) = Session::connect(&cluster.hubs[0], &device, None).await;
     eventually("the store is back", HEALED, async || {
         (session.refresh(GRANT, 1).await["version"] == 2).then_some(())
