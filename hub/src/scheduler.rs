@@ -14,7 +14,7 @@ use crate::{
     app::Hub,
     clock,
     config::{ClusterUrl, StoreUrl},
-    provider::{Permit, Provider},
+    provider::Provider,
     shell::OsEntropy,
     store::{Due, DueQuery, StoreError},
     user::Ticket,
@@ -77,8 +77,14 @@ async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>) -> Result<usize, StoreE
             in_use_since: if settings.preload { now.minus(IN_USE) } else { Unix(0) },
             leases,
         })
-        .await
-        .inspect_err(|_| provider.unused(tickets.len()))?;
+        .await;
+    let due = match due {
+        Ok(due) => due,
+        Err(error) => {
+            tickets.into_iter().for_each(Ticket::unused);
+            return Err(error);
+        }
+    };
     let claimed = due.len();
     for due in due {
         if let Some(ticket) = tickets.pop() {
@@ -86,20 +92,22 @@ async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>) -> Result<usize, StoreE
         }
     }
     // Most looks find little that is due: a rate that they used up would keep those waiting who ask.
-    provider.unused(tickets.len());
+    tickets.into_iter().for_each(Ticket::unused);
     Ok(claimed)
 }
 
 fn tickets(hub: &Hub, provider: &Provider) -> Vec<Ticket> {
-    let permits: Vec<Permit> = provider.try_permits(BATCH);
-    let tickets = permits.into_iter().map_while(|permit| {
-        let room = hub.spool.reserve().ok()?;
-        Some(Ticket {
-            permit: Some(permit),
-            room,
-        })
-    });
-    tickets.collect()
+    let mut tickets = Vec::new();
+    for permit in provider.try_permits(BATCH) {
+        match hub.spool.reserve() {
+            Ok(room) => tickets.push(Ticket {
+                permit: Some(permit),
+                room,
+            }),
+            Err(_) => permit.unused(),
+        }
+    }
+    tickets
 }
 
 async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
@@ -111,7 +119,7 @@ async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
     } = due;
     // A claim that is not handed over here lapses, and is judged then: nothing was sent.
     let Ok(record) = hub.open_record(&user, &grant, record) else {
-        return;
+        return ticket.unused();
     };
     match hub.user(&user).await {
         Ok(user) if claimed => {
@@ -120,6 +128,7 @@ async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
         }
         // The permit goes back: what became of the abandoned claim comes first.
         Ok(user) => {
+            ticket.unused();
             hub.tell(&user, &grant, Input::Seen(record));
             let ask = Ask {
                 waiter: None,
@@ -128,6 +137,9 @@ async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
             };
             hub.tell(&user, &grant, Input::Ask(ask));
         }
-        Err(error) => tracing::warn!(%user, %grant, %error, "claimed ahead, but the user cannot be read"),
+        Err(error) => {
+            ticket.unused();
+            tracing::warn!(%user, %grant, %error, "claimed ahead, but the user cannot be read");
+        }
     }
 }

@@ -35,11 +35,11 @@ pub(super) struct Uses {
     round: Mutex<Round>,
 }
 
-/// Residents whose connected devices are yet to be marked in this round.
+/// Residents whose connected devices are yet to be marked in this round, and how many parts of it are left.
 #[derive(Default)]
 struct Round {
     users: Vec<Weak<User>>,
-    part: usize,
+    parts: usize,
 }
 
 impl Hub {
@@ -175,11 +175,13 @@ impl Hub {
 
     fn next_part(&self) -> Vec<Arc<User>> {
         let mut round = self.uses.round.lock();
-        if round.users.is_empty() {
+        if round.parts == 0 {
             round.users = self.users.all().iter().map(Arc::downgrade).collect();
-            round.part = round.users.len().div_ceil(PARTS);
+            round.parts = PARTS;
         }
-        let left = round.users.len().saturating_sub(round.part);
+        let some = round.users.len().div_ceil(round.parts);
+        round.parts -= 1;
+        let left = round.users.len() - some;
         round.users.drain(left..).filter_map(|user| user.upgrade()).collect()
     }
 

@@ -21,6 +21,27 @@ pub struct Permit {
     /// None only while it is dropped.
     slot: Option<OwnedSemaphorePermit>,
     slots: Arc<Slots>,
+    /// What it took of the rate, if there is one.
+    start: Option<Start>,
+}
+
+/// A start that was reserved.
+#[derive(Debug)]
+struct Start {
+    pace: Arc<Pace>,
+    at: Instant,
+    interval: Duration,
+}
+
+impl Permit {
+    /// Nothing was redeemed with it: whoever comes next need not wait for what did not happen.
+    pub fn unused(self) {
+        if let Some(start) = &self.start {
+            // What time has given back already is not given back again.
+            let left = start.interval.saturating_sub(start.at.elapsed());
+            start.pace.take_back(left);
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -36,7 +57,7 @@ impl Drop for Permit {
 pub(super) struct Limiter {
     at_once: usize,
     slots: Arc<Slots>,
-    pace: Option<Pace>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl Limiter {
@@ -46,7 +67,7 @@ impl Limiter {
         Self {
             at_once,
             slots: Arc::new(Slots::new(at_once)),
-            pace: (per_second > 0.0).then(|| Pace::new(per_second)),
+            pace: (per_second > 0.0).then(|| Arc::new(Pace::new(per_second))),
         }
     }
 
@@ -81,20 +102,13 @@ impl Limiter {
         let now = Instant::now();
         let free = || {
             let slot = Arc::clone(&self.slots.free).try_acquire_owned().ok()?;
-            let permit = self.slots.permit(slot);
+            let mut permit = self.slots.permit(slot);
             if let Some(pace) = &self.pace {
-                pace.reserve(now, now).ok()?;
+                permit.start = Some(pace.start(now)?);
             }
             Some(permit)
         };
         std::iter::from_fn(free).take(n).collect()
-    }
-
-    /// So many permits were had and not used: whoever comes next need not wait for what did not happen.
-    pub(super) fn unused(&self, permits: usize) {
-        if let Some(pace) = &self.pace {
-            pace.take_back(permits);
-        }
     }
 }
 
@@ -124,6 +138,7 @@ impl Slots {
         Permit {
             slot: Some(slot),
             slots: Arc::clone(self),
+            start: None,
         }
     }
 
@@ -194,11 +209,20 @@ impl Pace {
         Ok(start)
     }
 
-    /// Gives back so many starts. Never more than were reserved: what lies in the past counts as now.
-    fn take_back(&self, starts: usize) {
+    /// A start now, if one can be had now.
+    fn start(self: &Arc<Self>, now: Instant) -> Option<Start> {
+        self.reserve(now, now).ok()?;
+        let interval = self.state.lock().unwrap_or_else(PoisonError::into_inner).interval;
+        Some(Start {
+            pace: Arc::clone(self),
+            at: now,
+            interval,
+        })
+    }
+
+    /// Gives back a part of what was reserved.
+    fn take_back(&self, span: Duration) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let starts = u32::try_from(starts).unwrap_or(u32::MAX);
-        let span = state.interval.saturating_mul(starts);
         state.next = state.next.and_then(|next| next.checked_sub(span));
     }
 }
@@ -250,16 +274,28 @@ mod tests {
     async fn what_was_not_used_is_there_for_the_next() {
         let limiter = Limiter::new(1_000, 4.0);
         for _ in 0..10 {
-            let had = limiter.try_permits(64).len();
-            assert_eq!(had, 4, "a second's worth");
-            limiter.unused(had);
+            let had = limiter.try_permits(64);
+            assert_eq!(had.len(), 4, "a second's worth");
+            had.into_iter().for_each(Permit::unused);
         }
         let used = limiter.try_permits(3);
-        limiter.unused(0);
         assert_eq!((used.len(), free(&limiter)), (3, 1));
-        tokio::time::advance(Duration::from_secs(60)).await;
-        limiter.unused(100);
-        assert_eq!(free(&limiter), 4, "and never more than that");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_used_is_not_there_twice() {
+        let limiter = Limiter::new(1_000, 4.0);
+        let unused = limiter.try_permits(4);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(free(&limiter), 4, "time has given back what was not used");
+        unused.into_iter().for_each(Permit::unused);
+        assert_eq!(free(&limiter), 0, "and nobody else does");
+
+        let limiter = Limiter::new(1_000, 4.0);
+        let unused = limiter.try_permits(4);
+        limiter.share(THIRD);
+        unused.into_iter().for_each(Permit::unused);
+        assert_eq!(free(&limiter), 1, "as much as was taken, and not of the smaller share");
     }
 
     #[tokio::test(start_paused = true)]

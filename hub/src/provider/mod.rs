@@ -178,11 +178,6 @@ impl Provider {
     pub fn try_permits(&self, n: usize) -> Vec<Permit> {
         self.limiter.try_permits(n)
     }
-
-    /// So many of them were not used: the rate has room for others instead.
-    pub fn unused(&self, permits: usize) {
-        self.limiter.unused(permits);
-    }
 }
 
 /// A redeem that brought no whole answer: whether it left is the seal's word, not the error's.

@@ -93,6 +93,15 @@ pub struct Ticket {
     pub room: Reserved,
 }
 
+impl Ticket {
+    /// Nothing was redeemed with it: the provider's rate has room for others instead.
+    pub fn unused(self) {
+        if let Some(permit) = self.permit {
+            permit.unused();
+        }
+    }
+}
+
 impl User {
     /// A user of whom nothing is known yet.
     pub fn new(id: UserId) -> Self {

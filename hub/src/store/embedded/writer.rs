@@ -35,6 +35,8 @@ const LAZY: usize = 4096;
 const LAZY_GROUP: usize = 4;
 /// How long a lazy write waits for company.
 const LAZY_WAIT: Duration = Duration::from_millis(500);
+/// The same when more wait than fit in one transaction.
+const LAZY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The writer's end that others hold. Dropping it ends the thread, with everything written that was accepted.
 pub(super) struct Writer {
@@ -171,11 +173,14 @@ impl Desk {
         let mut more = true;
         while more {
             let mut group = Group::default();
-            let lazy = !self.lazy.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-            let first = if lazy {
-                self.receiver.recv_timeout(LAZY_WAIT)
-            } else {
-                self.next()
+            let first = match self.lazy.lock().unwrap_or_else(PoisonError::into_inner).len() {
+                0 => None,
+                1..=LAZY_GROUP => Some(LAZY_WAIT),
+                _ => Some(LAZY_PAUSE),
+            };
+            let first = match first {
+                None => self.next(),
+                Some(wait) => self.receiver.recv_timeout(wait),
             };
             match first {
                 Ok(Message::Write(job, place)) => group.add(job, place),
@@ -188,8 +193,7 @@ impl Desk {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => more = false,
             }
-            self.gather(&mut group);
-            more |= !group.waiting.is_empty();
+            self.gather(&mut group, if more { LAZY_GROUP } else { LAZY });
             self.finish(group);
         }
     }
@@ -199,7 +203,7 @@ impl Desk {
     }
 
     /// Takes what has queued up.
-    fn gather(&self, group: &mut Group) {
+    fn gather(&self, group: &mut Group, most_lazy: usize) {
         while group.waiting.len() < GROUP {
             match self.receiver.try_recv() {
                 Ok(Message::Write(job, place)) => group.add(job, place),
@@ -208,7 +212,7 @@ impl Desk {
             }
         }
         let mut lazy = self.lazy.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = lazy.len().min(LAZY_GROUP);
+        let some = lazy.len().min(most_lazy);
         group.waiting.extend(lazy.drain(..some));
     }
 
