@@ -42,6 +42,20 @@ struct Round {
     parts: usize,
 }
 
+impl Round {
+    /// The next part of the round; the first of a new one begins with `all`.
+    fn next(&mut self, all: impl FnOnce() -> Vec<Arc<User>>) -> Vec<Arc<User>> {
+        if self.parts == 0 {
+            self.users = all().iter().map(Arc::downgrade).collect();
+            self.parts = PARTS;
+        }
+        let some = self.users.len().div_ceil(self.parts);
+        self.parts -= 1;
+        let left = self.users.len() - some;
+        self.users.drain(left..).filter_map(|user| user.upgrade()).collect()
+    }
+}
+
 impl Hub {
     /// A user, resident and read from the store. Whoever asks meanwhile waits for the same read.
     ///
@@ -159,7 +173,7 @@ impl Hub {
     /// Marks a part of what is connected as used and seen: everything once in [`PARTS`] calls.
     pub(super) fn mark_connected(&self) {
         let now = clock::mono();
-        for user in self.next_part() {
+        for user in self.uses.round.lock().next(|| self.users.all()) {
             let inner = user.lock();
             for session in &inner.sessions {
                 self.mark_seen(session.device, session.acked());
@@ -171,18 +185,6 @@ impl Hub {
                 self.mark_used(&user);
             }
         }
-    }
-
-    fn next_part(&self) -> Vec<Arc<User>> {
-        let mut round = self.uses.round.lock();
-        if round.parts == 0 {
-            round.users = self.users.all().iter().map(Arc::downgrade).collect();
-            round.parts = PARTS;
-        }
-        let some = round.users.len().div_ceil(round.parts);
-        round.parts -= 1;
-        let left = round.users.len() - some;
-        round.users.drain(left..).filter_map(|user| user.upgrade()).collect()
     }
 
     /// Counts the connected devices, and those that have not acked everything.
@@ -212,5 +214,28 @@ impl Hub {
             }
             now.since(*inner.idle_since.get_or_insert(now)) >= IDLE_FOR
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_has_everybody_once_however_few_there_are() {
+        for many in [0, 1, 3, 29, 30, 31, 100] {
+            let name = |n: usize| format!("user-{n}").parse().expect("a user");
+            let all: Vec<_> = (0..many).map(|n| Arc::new(User::new(name(n)))).collect();
+            let mut round = Round::default();
+            let mut seen: Vec<_> = (0..PARTS)
+                .flat_map(|_| round.next(|| all.clone()))
+                .map(|user| user.id.clone())
+                .collect();
+            assert_eq!(seen.len(), many);
+            seen.sort();
+            seen.dedup();
+            assert_eq!(seen.len(), many, "nobody twice");
+            assert_eq!(round.parts, 0, "and then anew");
+        }
     }
 }
