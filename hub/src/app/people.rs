@@ -173,7 +173,8 @@ impl Hub {
     /// Marks a part of what is connected as used and seen: everything once in [`PARTS`] calls.
     pub(super) fn mark_connected(&self) {
         let now = clock::mono();
-        for user in self.uses.round.lock().next(|| self.users.all()) {
+        let part = self.uses.round.lock().next(|| self.users.all());
+        for user in part {
             let inner = user.lock();
             for session in &inner.sessions {
                 self.mark_seen(session.device, session.acked());
