@@ -37,6 +37,8 @@ pub struct Call {
     pub generation: u64,
     /// The login that it came from.
     pub login: u64,
+    /// Whether it met a fault.
+    pub faulted: bool,
     /// What became of it.
     pub outcome: Outcome,
     /// `content-type` of the request.

@@ -79,6 +79,7 @@ async fn token(request: Request<Incoming>, state: Shared) -> Result<Response<Ful
             family: String::new(),
             generation: 0,
             login: 0,
+            faulted: false,
             outcome: Outcome::NotProcessed,
             content_type,
             authorization: field(header::AUTHORIZATION).map(str::to_owned),
@@ -134,6 +135,7 @@ fn arrive(state: &Shared, refresh_token: String, mut call: Call) -> (usize, Opti
         .get_mut(&call.family)
         .and_then(std::collections::VecDeque::pop_front);
     let fault = mine.or_else(|| state.once.pop_front()).or_else(|| state.always.clone());
+    call.faulted = fault.is_some();
     state.calls.push(call);
     (state.calls.len() - 1, fault)
 }

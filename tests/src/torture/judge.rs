@@ -10,7 +10,7 @@ use super::{
     chaos::{Event, Lost, What},
 };
 use crate::{
-    provider::{Call, Outcome, Provider},
+    provider::{Call, Provider},
     wait::eventually,
 };
 
@@ -110,7 +110,7 @@ fn single_flight(provider: &Provider, events: &[Event], verdict: &mut Verdict) {
     for calls in by_token.into_values() {
         verdict.calls += calls.len();
         for pair in calls.windows(2) {
-            if was_refused(&pair[0], &pair[1]) || events.iter().any(|event| hides(event, &pair[0], &pair[1])) {
+            if met_a_fault(&pair[0], &pair[1]) || events.iter().any(|event| hides(event, &pair[0], &pair[1])) {
                 verdict.repeats += 1;
             } else {
                 verdict.faults.push(format!(
@@ -126,10 +126,10 @@ fn single_flight(provider: &Provider, events: &[Event], verdict: &mut Verdict) {
     }
 }
 
-/// Whether the provider did nothing for `former` and had said so before `next` was made. A fault waits for the next call,
+/// Whether `former` met a fault of the provider's and was over before `next` was made. A fault waits for the next call,
 /// however long after its event that comes.
-fn was_refused(former: &Call, next: &Call) -> bool {
-    former.outcome == Outcome::NotProcessed && former.over.is_some_and(|over| over <= next.arrived)
+fn met_a_fault(former: &Call, next: &Call) -> bool {
+    former.faulted && former.over.is_some_and(|over| over <= next.arrived)
 }
 
 /// Whether an event can have hidden the outcome of `former` from the node that made it, before `next` was made.
