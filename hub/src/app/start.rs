@@ -233,14 +233,8 @@ async fn open_audit(
     let signer = Signer::load_or_make(&**store, vault).await?;
     let (anchor, known) = Anchor::load(Arc::clone(store), Arc::clone(vault), node).await?;
     let keep = Some(config.audit.keep).filter(|keep| !keep.is_zero());
-    let audit = Audit::open(&config.store.spool.join("audit"), node, signer, keep)?;
-    let head = audit.head().map(|head| *head.borrow());
-    if head.is_some_and(|head| head.n < known.n) {
-        tracing::error!(
-            known = known.n,
-            "the audit log ends too early: its newest records were cut off"
-        );
-    }
+    let audit = Audit::open(&config.store.spool.join("audit"), node, signer, keep, known)?;
+    // If the chain does not have what was known, it says so now: only then does the anchor go on to its new end.
     tokio::spawn(anchor.follow(audit.clone()));
     Ok(audit)
 }

@@ -190,6 +190,18 @@ pub enum Event {
         /// Its link.
         last: Link,
     },
+    /// The store knew a record of this chain that was not in it when the hub started.
+    Missing {
+        /// Its number.
+        known: u64,
+        /// Its link.
+        was: Link,
+    },
+    /// Records right before this one that nobody had signed for when the hub started.
+    Unsigned {
+        /// How many, at least.
+        records: u64,
+    },
     /// Half a line, cut off at the end when the hub died.
     Repaired {
         /// Its length in bytes.

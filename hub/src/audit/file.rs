@@ -9,7 +9,7 @@ use std::{
 
 use lockstep_engine::time::Unix;
 
-use super::{AuditError, Head, chain::LONGEST_LINE, chain::Line};
+use super::{AuditError, Head, PublicKey, chain::LONGEST_LINE, chain::Line};
 
 const SUFFIX: &str = ".jsonl";
 
@@ -57,6 +57,12 @@ pub(super) fn open(dir: &Path, number: u64) -> Result<File, AuditError> {
     open().map_err(|error| io(&path, error))
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many files were opened to be read, for tests that bound it.
+    pub(super) static OPENED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// The lines of a file, each without its line feed.
 pub(super) struct Lines<R>(BufReader<R>);
 
@@ -70,6 +76,8 @@ pub(super) enum Raw {
 
 impl Lines<File> {
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
+        #[cfg(test)]
+        OPENED.with(|opened| opened.set(opened.get() + 1));
         File::open(path).map(|file| Self(BufReader::new(file)))
     }
 }
@@ -110,7 +118,8 @@ pub(super) fn find_end(dir: &Path, before: Option<Head>, number: u64) -> Result<
     let mut good = 0_u64;
     while let Some(Raw::Line(text)) = lines.next().map_err(fail)? {
         let Ok(line) = Line::read_link(&text) else { break };
-        let follows = head.is_none_or(|head| line.record.prev == head.link && line.record.n == head.n + 1);
+        let follows =
+            head.is_none_or(|head| line.record.prev == head.link && Some(line.record.n) == head.n.checked_add(1));
         if !follows {
             break;
         }
@@ -124,6 +133,23 @@ pub(super) fn find_end(dir: &Path, before: Option<Head>, number: u64) -> Result<
         began,
         cut,
     })
+}
+
+/// How many whole lines at the end of a chain's last files no signature covers. More than one batch of them in more than two
+/// files is not counted out: whoever checks the chain does.
+pub(super) fn unsigned_at_end(dir: &Path, public: &PublicKey) -> Result<u64, AuditError> {
+    let mut count = 0;
+    for number in numbers(dir)?.into_iter().rev().take(2) {
+        let path = path(dir, number);
+        let text = std::fs::read_to_string(&path).map_err(|error| io(&path, error))?;
+        for line in text.lines().rev() {
+            if Line::read(line, public).is_ok_and(|line| line.signed) {
+                return Ok(count);
+            }
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 fn cut_after(path: &Path, good: u64) -> std::io::Result<u64> {

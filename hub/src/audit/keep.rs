@@ -14,7 +14,7 @@ use std::{
 use lockstep_engine::time::Unix;
 
 use super::{
-    AuditError, Event, Head,
+    AuditError, Event, Head, PublicKey,
     chain::{Line, Record},
     file::{self, Lines, Raw},
 };
@@ -30,12 +30,19 @@ pub(super) struct Keep {
     /// None: for ever.
     span: Option<Duration>,
     next_look: Instant,
+    /// The last record before the chain's beginning that was looked for in the records, and whether one names it. So the
+    /// files are searched once, and not for each that goes.
+    looked_for: Option<(Head, bool)>,
 }
 
 impl Keep {
     pub(super) fn new(span: Option<Duration>) -> Self {
         let next_look = Instant::now();
-        Self { span, next_look }
+        Self {
+            span,
+            next_look,
+            looked_for: None,
+        }
     }
 
     /// Records from before this may be dropped, if it is time to look.
@@ -45,10 +52,36 @@ impl Keep {
         Some(now.minus(span))
     }
 
+    /// A record on disk names `end` as dropped. There may be more to drop at once.
+    pub(super) fn named(&mut self, end: Head) {
+        self.looked_for = Some((end, true));
+        self.next_look = Instant::now();
+    }
+
     /// How long until that.
     pub(super) fn patience(&self) -> Duration {
         self.span
             .map_or(LOOK_EVERY, |_| self.next_look.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether a record says that those before `first` were dropped.
+    fn is_named(
+        &mut self,
+        dir: &Path,
+        numbers: &[u64],
+        first: &Record,
+        public: &PublicKey,
+    ) -> Result<bool, AuditError> {
+        let before = Head {
+            n: first.n - 1,
+            link: first.prev,
+        };
+        if let Some((_, named)) = self.looked_for.filter(|(head, _)| *head == before) {
+            return Ok(named);
+        }
+        let named = is_named(dir, numbers, first, public)?;
+        self.looked_for = Some((before, named));
+        Ok(named)
     }
 
     /// Whether a file that began then is to be closed, so that it can go in its time.
@@ -69,7 +102,13 @@ pub(super) struct Due {
 }
 
 /// The oldest file, if all in it is from before `before`, and it is not the one that grows.
-pub(super) fn oldest_due(dir: &Path, current: u64, before: Unix) -> Result<Option<Due>, AuditError> {
+pub(super) fn oldest_due(
+    keep: &mut Keep,
+    public: &PublicKey,
+    dir: &Path,
+    current: u64,
+    before: Unix,
+) -> Result<Option<Due>, AuditError> {
     let numbers = file::numbers(dir)?;
     let &[number, next, ..] = &numbers[..] else {
         return Ok(None);
@@ -97,7 +136,7 @@ pub(super) fn oldest_due(dir: &Path, current: u64, before: Unix) -> Result<Optio
     if !follows(&following, &last) {
         return Err(broken("what comes after it does not follow it"));
     }
-    if first.n > 1 && !is_named(dir, &numbers, &first)? {
+    if first.n > 1 && !keep.is_named(dir, &numbers, &first, public)? {
         return Err(broken(
             "records before it are missing, and none says that they were dropped",
         ));
@@ -143,7 +182,7 @@ fn follows(record: &Record, last: &Line) -> bool {
 }
 
 /// The first record of a file; none if it has none yet, or none that can be read.
-fn first_of(path: &Path) -> Result<Option<Record>, AuditError> {
+pub(super) fn first_of(path: &Path) -> Result<Option<Record>, AuditError> {
     let line = Lines::open(path).and_then(|mut lines| lines.next());
     let line = line.map_err(|error| file::io(path, error))?;
     Ok(match line {
@@ -152,15 +191,16 @@ fn first_of(path: &Path) -> Result<Option<Record>, AuditError> {
     })
 }
 
-/// Whether a record says that those before `first` were dropped.
-fn is_named(dir: &Path, numbers: &[u64], first: &Record) -> Result<bool, AuditError> {
-    for number in numbers {
+/// Whether a signed record says that those before `first` were dropped. The newest files are searched first: that is where it
+/// was written.
+pub(super) fn is_named(dir: &Path, numbers: &[u64], first: &Record, public: &PublicKey) -> Result<bool, AuditError> {
+    for number in numbers.iter().rev() {
         let path = file::path(dir, *number);
         let fail = |error| file::io(&path, error);
         let mut lines = Lines::open(&path).map_err(fail)?;
         while let Some(Raw::Line(text)) = lines.next().map_err(fail)? {
             // Parsed only if it looks like it.
-            if text.contains("\"event\":\"expired\"") && names(&text, first) {
+            if text.contains("\"event\":\"expired\"") && names(&text, first, public) {
                 return Ok(true);
             }
         }
@@ -168,12 +208,17 @@ fn is_named(dir: &Path, numbers: &[u64], first: &Record) -> Result<bool, AuditEr
     Ok(false)
 }
 
-fn names(text: &str, first: &Record) -> bool {
-    let Ok(line) = Line::read_link(text) else { return false };
-    matches!(
-        line.record.event,
-        Event::Expired { through, last } if through.checked_add(1) == Some(first.n) && last == first.prev
-    )
+/// Only a line with a signature of its own counts, as the hub writes it. What anybody can put at the end of a file while the
+/// hub is down is signed for, with all before it, by what the hub writes next.
+fn names(text: &str, first: &Record, public: &PublicKey) -> bool {
+    let Ok(line) = Line::read(text, public) else {
+        return false;
+    };
+    line.signed
+        && matches!(
+            line.record.event,
+            Event::Expired { through, last } if through.checked_add(1) == Some(first.n) && last == first.prev
+        )
 }
 
 #[cfg(test)]

@@ -3,13 +3,15 @@
 //! Append-only records without secrets. Each holds the link of the one before ([`chain`]), and links are signed with a
 //! key that all nodes share ([`Signer`]); every node writes a chain of its own ([`writer`]). [`verify`] finds any record
 //! altered, dropped, reordered or added. What the end of a chain was is kept in the store too ([`anchor`]), because a chain
-//! alone cannot tell that its newest records were cut off. Old records go by [`keep`], which leaves a signed word of it.
+//! alone cannot tell that its newest records were cut off; [`known`] compares them when the log is opened. Old records go by
+//! [`keep`], which leaves a signed word of it.
 
 pub mod anchor;
 pub mod chain;
 mod event;
 mod file;
 mod keep;
+mod known;
 mod receipt;
 mod signer;
 pub mod verify;
@@ -36,7 +38,7 @@ pub use signer::{PublicKey, Signer};
 
 use crate::clock;
 use keep::Keep;
-use writer::Message;
+use writer::{Message, Writer};
 
 /// The most records that wait to be written. A record takes a few microseconds; more than this waiting means that the
 /// disk stands still, and then the log says how many it lost.
@@ -85,22 +87,34 @@ struct Inner {
 
 impl Audit {
     /// Goes on with the chain in `dir` (made, 0700, if absent), or begins one. Records are kept for `keep`; none: for ever.
-    /// One process at a time: the directory lies in the node's spool, which is locked.
+    /// One process at a time: the directory lies in the node's spool, which is locked. `known` is what the store says of
+    /// the chain ([`Head::START`]: nothing); if the chain does not have it, it says so for ever.
     ///
     /// # Errors
     /// [`AuditError`] when the directory cannot be used, or the end of the chain in it cannot be read.
-    pub fn open(dir: &Path, node: &str, signer: Signer, keep: Option<Duration>) -> Result<Self, AuditError> {
+    pub fn open(
+        dir: &Path,
+        node: &str,
+        signer: Signer,
+        keep: Option<Duration>,
+        known: Head,
+    ) -> Result<Self, AuditError> {
         let signer = Arc::new(signer);
         let (queue, records) = sync_channel(LONGEST_QUEUE);
-        let head = writer::start(dir, node, Arc::clone(&signer), Keep::new(keep), records)?;
-        Ok(Self(Some(Arc::new(Inner {
+        let writer = Writer::open(dir, node, Arc::clone(&signer), Keep::new(keep), known)?;
+        let head = writer.start(records)?;
+        Ok(Self::on(queue, head, signer, dir))
+    }
+
+    fn on(queue: SyncSender<Message>, head: watch::Receiver<Head>, signer: Arc<Signer>, dir: &Path) -> Self {
+        Self(Some(Arc::new(Inner {
             queue,
             lost: AtomicU64::new(0),
             head,
             signer,
             dir: dir.to_owned(),
             search: Semaphore::new(1),
-        }))))
+        })))
     }
 
     /// A log that keeps nothing: for tests, and for a hub in memory.
@@ -161,12 +175,20 @@ impl Audit {
         searched.unwrap_or_else(|error| Err(file::io(&inner.dir, std::io::Error::other(error))))
     }
 
-    /// Waits until every record taken so far is on disk. For the graceful stop and for tests.
+    /// Waits until every record taken so far is on disk, but not longer than this. Whether it is.
+    pub async fn flush_within(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.try_flush()).await.unwrap_or(false)
+    }
+
+    /// Waits until every record taken so far is on disk.
     pub async fn flush(&self) {
-        let Some(inner) = &self.0 else { return };
+        self.try_flush().await;
+    }
+
+    /// Whether it could be told to the log, and was done.
+    async fn try_flush(&self) -> bool {
+        let Some(inner) = &self.0 else { return true };
         let (done, flushed) = oneshot::channel();
-        if inner.queue.try_send(Message::Flush(done)).is_ok() {
-            let _ = flushed.await;
-        }
+        inner.queue.try_send(Message::Flush(done)).is_ok() && flushed.await.is_ok()
     }
 }

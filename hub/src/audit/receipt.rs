@@ -3,14 +3,14 @@
 //! A device that keeps one can tell later whether the history that the hub shows then still has it (`lockstep-hub audit
 //! verify --known`): the link speaks for that record and all before it.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use lockstep_protocol::{GrantName, UserId, Version};
 use serde::Serialize;
 
 use super::{
-    AuditError, Event, Link, Signer,
+    AuditError, Event, Link, PublicKey, Signer,
     chain::{self, Line},
     file::{self, Lines, Raw},
 };
@@ -56,7 +56,8 @@ pub(super) fn find(
                 && text.contains(grant.as_str())
                 && is_it(&text, user, grant, version)
             {
-                return Ok(receipt(&text, signer));
+                let is_ours = is_signed_for(&text, &mut lines, signer.public()).map_err(fail)?;
+                return Ok(receipt(&text, signer).filter(|_| is_ours));
             }
         }
     }
@@ -69,6 +70,27 @@ fn is_it(text: &str, user: &UserId, grant: &GrantName, version: Version) -> bool
         line.record.event,
         Event::Commit { user: of, grant: at, version: it, .. } if of == *user && at == *grant && it == version
     )
+}
+
+/// Whether the hub signed for this line when it wrote it, or for one right after it. Who writes into the files must not get a
+/// signature by asking for a receipt; what was found without one at a start is not given one either.
+fn is_signed_for(text: &str, lines: &mut Lines<File>, public: &PublicKey) -> std::io::Result<bool> {
+    let Ok(mut line) = Line::read(text, public) else {
+        return Ok(false);
+    };
+    while !line.signed {
+        let Some(Raw::Line(text)) = lines.next()? else {
+            return Ok(false);
+        };
+        line = match Line::read(&text, public) {
+            Ok(next) if next.record.prev == line.link => next,
+            _ => return Ok(false),
+        };
+    }
+    Ok(!matches!(
+        line.record.event,
+        Event::Unsigned { .. } | Event::Started { .. }
+    ))
 }
 
 fn receipt(text: &str, signer: &Signer) -> Option<Receipt> {
@@ -87,7 +109,8 @@ mod tests {
     use lockstep_protocol::frame::Cause;
 
     use super::*;
-    use crate::audit::{Audit, Head, PublicKey, verify::verify};
+    use crate::audit::{Audit, Head, verify::verify};
+    use crate::clock;
 
     fn commit(user: &str, version: u64) -> Event {
         Event::Commit {
@@ -103,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn a_receipt_holds_on_its_own_and_against_the_chain() {
         let dir = tempfile::tempdir().unwrap();
-        let audit = Audit::open(dir.path(), "here", Signer::ephemeral().unwrap(), None).unwrap();
+        let audit = Audit::open(dir.path(), "here", Signer::ephemeral().unwrap(), None, Head::START).unwrap();
         for version in 1..=20 {
             audit.record(commit("alice", version));
             audit.record(commit("bob", version));
@@ -132,6 +155,19 @@ mod tests {
         };
         assert!(!verify(dir.path(), &public, &[other]).unwrap().is_clean());
 
+        assert_eq!(receipt("alice", 21).await, None);
+        // What somebody else put there is not signed for by being asked for.
+        let (mut head, mut forged) = (*audit.head().unwrap().borrow(), Vec::new());
+        chain::append(
+            &mut head,
+            "here",
+            (clock::unix(), commit("alice", 21)),
+            None,
+            &mut forged,
+        );
+        let newest = file::path(dir.path(), 1);
+        let text = [std::fs::read(&newest).unwrap(), forged].concat();
+        std::fs::write(newest, text).unwrap();
         assert_eq!(receipt("alice", 21).await, None);
         assert_eq!(receipt("carol", 7).await, None);
     }

@@ -1,6 +1,6 @@
 //! Checks a chain: finds any record altered, dropped, reordered or added.
 //!
-//! A chain that begins late is whole if a record in it names the one before its beginning ([`Event::Expired`]): that was
+//! A chain that begins late is whole if a signed record in it names the one before its beginning ([`Event::Expired`]): that was
 //! written, and signed for, by the hub that dropped them.
 
 use std::{fmt, path::Path};
@@ -9,6 +9,7 @@ use super::{
     AuditError, Event, Head, PublicKey,
     chain::{BadLine, Line},
     file::{self, Lines, Raw},
+    writer::LARGEST_BATCH,
 };
 
 /// The most faults that are listed; one alteration makes few, and a file of another kind makes one per line.
@@ -53,6 +54,26 @@ pub enum What {
     /// The right number, and another history.
     #[error("record {0} does not follow the one before: that, or this, was put in its place")]
     Replaced(u64),
+    /// The hub found them so when it started, and went on.
+    #[error(
+        "nobody had signed for records {from} to {to} when the hub started after them: a crash left them so, or they were put there"
+    )]
+    Unproven {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
+    },
+    /// More than the log ever leaves unsigned.
+    #[error(
+        "too many records without a signature, from record {0} on: signatures were removed, or records put in their place"
+    )]
+    Stripped(u64),
+    /// The hub found it so when it started, and went on.
+    #[error(
+        "record {0} was on disk, and was no longer there when the hub started: the history was cut off, or written anew"
+    )]
+    Missing(u64),
     /// Nobody signed for the end.
     #[error("the newest records are not signed")]
     Unsigned,
@@ -106,7 +127,7 @@ pub fn verify(dir: &Path, public: &PublicKey, known: &[Head]) -> Result<Report, 
         head: Head::START,
         start: None,
         expired: Vec::new(),
-        signed: true,
+        unsigned: 0,
         report: Report {
             records: 0,
             expired: None,
@@ -130,8 +151,8 @@ struct Check<'a> {
     expired: Vec<Head>,
     /// The end of what was read.
     head: Head,
-    /// Whether a signature covers that end.
-    signed: bool,
+    /// How many records up to that end no signature covers.
+    unsigned: u64,
     report: Report,
 }
 
@@ -190,7 +211,8 @@ impl Check<'_> {
         }
         // From here on this line is what the next is compared with, so that one fault is told once.
         self.head = now;
-        self.signed = line.signed;
+        let unsigned = self.unsigned;
+        self.unsigned = if line.signed { 0 } else { unsigned + 1 };
         self.known_at(now)?;
         if now.n - 1 > before.n {
             return Err(What::Dropped {
@@ -202,10 +224,30 @@ impl Check<'_> {
             return Err(What::Replaced(now.n));
         }
         self.report.records += 1;
-        if let Event::Expired { through, last } = line.record.event {
-            self.expired.push(Head { n: through, link: last });
+        self.says(line, unsigned)
+    }
+
+    /// Takes what a line says of the chain, after so many that no signature covers. Most is believed only if the line has a
+    /// signature of its own: those that the hub writes when it starts cover all that anybody wrote before them.
+    fn says(&mut self, line: &Line, before: u64) -> Result<(), What> {
+        let n = line.record.n;
+        if self.unsigned == LARGEST_BATCH as u64 + 1 {
+            return Err(What::Stripped(n - before));
         }
-        Ok(())
+        let unproven = |records: u64| What::Unproven {
+            from: n.saturating_sub(records).max(1),
+            to: n - 1,
+        };
+        match line.record.event {
+            Event::Started { .. } if before > 0 => Err(unproven(before)),
+            Event::Unsigned { records } if line.signed => Err(unproven(records.max(before))),
+            Event::Missing { known, .. } if line.signed => Err(What::Missing(known)),
+            Event::Expired { through, last } if line.signed => {
+                self.expired.push(Head { n: through, link: last });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn known_at(&mut self, now: Head) -> Result<(), What> {
@@ -219,7 +261,7 @@ impl Check<'_> {
 
     fn end(mut self) -> Report {
         self.judge_start();
-        if !self.signed {
+        if self.unsigned > 0 {
             self.fault(None, 0, What::Unsigned);
         }
         let missing = self.known.iter().map(|known| known.n).max();

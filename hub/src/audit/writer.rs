@@ -22,6 +22,7 @@ use super::{
     AuditError, Event, Head, Signer, chain,
     file::{self, End},
     keep::{self, Keep},
+    known,
 };
 use crate::clock;
 
@@ -29,8 +30,8 @@ use crate::clock;
 const SYNC_WITHIN: Duration = Duration::from_millis(100);
 /// How long a record waits for company. Most of what a record costs is its batch: waking up, the signature, the write.
 const COMPANY: Duration = Duration::from_millis(5);
-/// The most records written at once.
-const LARGEST_BATCH: usize = 256;
+/// The most records that are written at once and before the one that is signed.
+pub(super) const LARGEST_BATCH: usize = 256;
 /// A file that has grown to this is closed, and the chain goes on in the next. Small, because the last one is read when the
 /// hub starts.
 const LARGEST_FILE: u64 = 16 * 1024 * 1024;
@@ -42,24 +43,7 @@ pub(super) enum Message {
     Flush(oneshot::Sender<()>),
 }
 
-/// Opens the chain in `dir` and starts its thread, which ends when all senders are gone.
-pub(super) fn start(
-    dir: &Path,
-    node: &str,
-    signer: Arc<Signer>,
-    keep: Keep,
-    queue: Receiver<Message>,
-) -> Result<watch::Receiver<Head>, AuditError> {
-    let writer = Writer::open(dir, node, signer, keep)?;
-    let (tell, head) = watch::channel(writer.head);
-    std::thread::Builder::new()
-        .name("audit".into())
-        .spawn(move || writer.run(&queue, &tell))
-        .map_err(|error| file::io(dir, error))?;
-    Ok(head)
-}
-
-struct Writer {
+pub(super) struct Writer {
     dir: PathBuf,
     node: String,
     signer: Arc<Signer>,
@@ -79,7 +63,14 @@ struct Writer {
 }
 
 impl Writer {
-    fn open(dir: &Path, node: &str, signer: Arc<Signer>, keep: Keep) -> Result<Self, AuditError> {
+    /// Opens the chain in `dir`, and writes down how it was found.
+    pub(super) fn open(
+        dir: &Path,
+        node: &str,
+        signer: Arc<Signer>,
+        keep: Keep,
+        known: Head,
+    ) -> Result<Self, AuditError> {
         file::make_dir(dir)?;
         let numbers = file::numbers(dir)?;
         let number = numbers.last().copied().unwrap_or(1);
@@ -99,20 +90,53 @@ impl Writer {
             dirty: None,
             keep,
         };
-        let started = Event::Started {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            key: writer.signer.public().as_str().to_owned(),
-        };
-        let repaired = (cut > 0).then_some(Event::Repaired { bytes: cut });
-        writer.add(
-            [Some(started), repaired]
-                .into_iter()
-                .flatten()
-                .map(|event| (clock::unix(), event)),
-        );
+        for event in writer.first_words(known, cut)? {
+            // Each is signed for itself: that is what tells it from a made up one.
+            writer.add([(clock::unix(), event)]);
+        }
         let written = writer.write().and_then(|()| writer.sync());
         written.map_err(|error| file::io(dir, error))?;
         Ok(writer)
+    }
+
+    /// What is to be said of the chain as it was found. This is signed for, and with it all before: what the signature
+    /// must not cover up is named.
+    fn first_words(&self, known: Head, cut: u64) -> Result<impl Iterator<Item = Event> + use<>, AuditError> {
+        let public = self.signer.public();
+        let is_missing = !known::is_in(&self.dir, known, public)?;
+        if is_missing {
+            tracing::error!(
+                known = known.n,
+                end = self.head.n,
+                "the audit log does not have a record that was in it: it was cut off, or written anew"
+            );
+        }
+        let records = file::unsigned_at_end(&self.dir, public)?;
+        if records > 0 {
+            tracing::error!(records, "nobody signed for the audit log's newest records");
+        }
+        let unsigned = (records > 0).then_some(Event::Unsigned { records });
+        let missing = is_missing.then_some(Event::Missing {
+            known: known.n,
+            was: known.link,
+        });
+        let started = Event::Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            key: public.as_str().to_owned(),
+        };
+        let repaired = (cut > 0).then_some(Event::Repaired { bytes: cut });
+        Ok([unsigned, missing, Some(started), repaired].into_iter().flatten())
+    }
+
+    /// Starts the thread, which ends when all senders are gone.
+    pub(super) fn start(self, queue: Receiver<Message>) -> Result<watch::Receiver<Head>, AuditError> {
+        let (tell, head) = watch::channel(self.head);
+        let dir = self.dir.clone();
+        std::thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || self.run(&queue, &tell))
+            .map_err(|error| file::io(&dir, error))?;
+        Ok(head)
     }
 
     fn run(mut self, queue: &Receiver<Message>, tell: &watch::Sender<Head>) {
@@ -207,8 +231,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Drops the files whose records were kept long enough, if it is time to look. Each is named in a record that is on disk
-    /// before it goes. Whether there is such a record now.
+    /// Drops the oldest file if its records were kept long enough, and if it is time to look. It is named in a record that is
+    /// on disk before it goes. Whether there is such a record now. One file at a time: meanwhile the queue fills.
     fn drop_old(&mut self) -> bool {
         let Some(before) = self.keep.due(clock::unix()) else {
             return false;
@@ -223,17 +247,20 @@ impl Writer {
     }
 
     fn drop_before(&mut self, before: Unix) -> Result<(), AuditError> {
-        while let Some(due) = keep::oldest_due(&self.dir, self.number, before)? {
-            let expired = Event::Expired {
-                through: due.end.n,
-                last: due.end.link,
-            };
-            self.add([(clock::unix(), expired)]);
-            self.insist("written", Self::write);
-            self.insist("brought to disk", Self::sync);
-            keep::remove(&self.dir, due.number)?;
-            tracing::info!(through = due.end.n, "old audit records dropped");
-        }
+        let public = self.signer.public();
+        let Some(due) = keep::oldest_due(&mut self.keep, public, &self.dir, self.number, before)? else {
+            return Ok(());
+        };
+        let expired = Event::Expired {
+            through: due.end.n,
+            last: due.end.link,
+        };
+        self.add([(clock::unix(), expired)]);
+        self.insist("written", Self::write);
+        self.insist("brought to disk", Self::sync);
+        keep::remove(&self.dir, due.number)?;
+        self.keep.named(due.end);
+        tracing::info!(through = due.end.n, "old audit records dropped");
         Ok(())
     }
 
@@ -257,3 +284,6 @@ fn end_of(dir: &Path, numbers: &[u64], last: u64) -> Result<End, AuditError> {
         cut: end.cut + before.map_or(0, |end| end.cut),
     })
 }
+
+#[cfg(test)]
+mod tests;

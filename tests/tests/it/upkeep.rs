@@ -237,6 +237,22 @@ async fn the_audit_log_tells_all_that_happened_and_that_it_was_not_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_audit_log_that_was_taken_away_is_missed_after_the_next_start() {
+    let mut scene = Scene::new().await;
+    scene.user("alice").await;
+    scene.hub.kill9().await;
+    fs::write(scene.hub.dir().join("spool/audit/000001.jsonl"), "").expect("written");
+    let verify = ["audit", "verify", "--config", "lockstep.toml"];
+    // However often the hub starts over it.
+    for _ in 0..2 {
+        scene.hub.start_again().await;
+        let (good, said) = command(&scene.hub, &verify).await;
+        assert!(!good && said.contains("no longer there when the hub started"), "{said}");
+        scene.hub.kill9().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn old_audit_records_are_dropped_and_a_thief_s_doing_is_still_found() {
     let mut scene = Scene::set(|settings| settings.set("audit.keep", "1s")).await;
     let audit = scene.hub.dir().join("spool/audit");

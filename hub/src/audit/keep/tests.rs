@@ -65,10 +65,13 @@ impl Chain {
         fs::remove_file(file::path(self.dir.path(), number)).unwrap();
     }
 
-    /// The hub runs for a moment. Its end of the chain.
+    /// The hub runs for a moment, until nothing more is to be dropped. Its end of the chain.
     async fn run(&self, keep: Option<Duration>) -> Head {
-        let audit = Audit::open(self.dir.path(), "here", self.signer.copy(), keep).unwrap();
-        audit.flush().await;
+        let audit = Audit::open(self.dir.path(), "here", self.signer.copy(), keep, Head::START).unwrap();
+        // A file goes with each round of the log.
+        for _ in AGES {
+            audit.flush().await;
+        }
         *audit.head().unwrap().borrow()
     }
 
@@ -116,7 +119,9 @@ async fn without_a_word_in_the_settings_nothing_is_dropped() {
 async fn the_file_that_grows_is_kept_however_old_it_is() {
     let chain = Chain::new();
     (1..4).for_each(|number| chain.steal(number));
-    assert_eq!(oldest_due(chain.dir.path(), 4, clock::unix()).unwrap(), None);
+    let (mut keep, public) = (Keep::new(None), chain.public());
+    let due = oldest_due(&mut keep, &public, chain.dir.path(), 4, clock::unix());
+    assert_eq!(due.unwrap(), None);
 }
 
 #[tokio::test]
@@ -165,11 +170,23 @@ async fn a_made_up_word_that_records_were_dropped_is_found() {
     let line = format!("{word},\"link\":\"{}\"}}\n", link_of(&word));
     // At the end nobody signed for it; put in the middle, what comes next does not follow it.
     chain.write(4, format!("{newest}{line}").as_bytes(), 1);
-    assert_eq!(chain.found(), [What::Unsigned]);
+    let dropped = What::Dropped { from: 1, to: RECORDS };
+    assert_eq!(chain.found(), [dropped.clone(), What::Unsigned]);
     let third = chain.read(3);
     chain.write(4, newest.as_bytes(), 1);
     chain.write(3, format!("{third}{line}").as_bytes(), 20);
     assert!(!chain.found().is_empty());
+    // The hub signs for all before it when it starts, but not for what this one says.
+    chain.write(3, third.as_bytes(), 20);
+    chain.write(4, format!("{newest}{line}").as_bytes(), 1);
+    let left = chain.files();
+    chain.run(Some(KEEP)).await;
+    let unproven = What::Unproven {
+        from: end.n + 1,
+        to: end.n + 1,
+    };
+    assert_eq!(chain.found(), [unproven, dropped]);
+    assert_eq!(chain.files(), left, "nor does the hub believe it: the evidence stays");
 }
 
 #[tokio::test]
@@ -232,6 +249,27 @@ async fn what_was_known_of_dropped_records_is_not_passed_over() {
         ..last
     };
     assert_eq!(chain.check(&[other]).faults[0].what, What::Forked(last.n));
+}
+
+#[tokio::test]
+async fn what_the_store_knew_may_be_dropped_but_only_by_the_hub() {
+    let found = async |knew: Head, steal: u64| {
+        let chain = Chain::new();
+        chain.run(Some(KEEP)).await;
+        (3..3 + steal).for_each(|number| chain.steal(number));
+        let audit = Audit::open(chain.dir.path(), "here", chain.signer.copy(), None, knew).unwrap();
+        audit.flush().await;
+        chain.found().contains(&What::Missing(knew.n))
+    };
+    let at = |n| Head { n, link: Link([7; 32]) };
+    assert!(!found(at(1), 0).await, "it was dropped for its age");
+    assert!(
+        found(at(10), 0).await,
+        "the beginning says that the last one was another"
+    );
+    assert!(found(at(11), 0).await, "it is there, and another");
+    assert!(found(at(99), 0).await, "the chain is not that long");
+    assert!(found(at(11), 1).await, "taken by somebody else");
 }
 
 #[tokio::test]

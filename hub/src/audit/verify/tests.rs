@@ -3,14 +3,14 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::{Audit, Event, Signer};
+use crate::audit::{Audit, Event, Signer, chain::append};
 
 /// A chain of `count` records and the one that says that the hub started, on disk.
 async fn chain(count: u64) -> (TempDir, PublicKey, Head) {
     let dir = tempfile::tempdir().unwrap();
     let signer = Signer::ephemeral().unwrap();
     let public = signer.public().clone();
-    let audit = Audit::open(dir.path(), "node-1", signer, None).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", signer, None, Head::START).unwrap();
     for n in 0..count {
         audit.record(Event::UserDeleted {
             user: format!("user-{n}").parse().unwrap(),
@@ -80,19 +80,7 @@ async fn an_altered_record_without_its_signature_is_found() {
 
 #[tokio::test]
 async fn a_history_written_anew_without_the_key_is_found() {
-    let found = found(|lines| {
-        let mut prev = String::new();
-        for line in &mut *lines {
-            let at = line.find("\"prev\":\"").unwrap() + 8;
-            let mut record = line.replace("user-3", "user-x");
-            if !prev.is_empty() {
-                record.replace_range(at..at + 64, &prev);
-            }
-            *line = unsigned(&relinked(&record));
-            prev = line[line.len() - 66..line.len() - 2].into();
-        }
-    })
-    .await;
+    let found = found(|lines| written_anew(lines)).await;
     assert_eq!(found, [What::Forked(9), What::Unsigned]);
 }
 
@@ -170,10 +158,10 @@ async fn the_chain_goes_on_over_restarts_and_what_a_crash_left_is_cut_off() {
     let public = first.public().clone();
     let again = first.copy();
     let and_again = first.copy();
-    let audit = Audit::open(dir.path(), "node-1", first, None).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", first, None, Head::START).unwrap();
     audit.flush().await;
     drop(audit);
-    let audit = Audit::open(dir.path(), "node-1", again, None).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", again, None, Head::START).unwrap();
     audit.record(Event::UserDeleted {
         user: "alice".parse().unwrap(),
     });
@@ -183,7 +171,7 @@ async fn the_chain_goes_on_over_restarts_and_what_a_crash_left_is_cut_off() {
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend_from_slice(b"{\"n\":4,\"at\":17");
     fs::write(&path, bytes).unwrap();
-    let audit = Audit::open(dir.path(), "node-1", and_again, None).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", and_again, None, Head::START).unwrap();
     audit.flush().await;
     let report = verify(dir.path(), &public, &[]).unwrap();
     assert!(report.is_clean(), "{:?}", report.faults);
@@ -196,7 +184,7 @@ async fn a_busy_log_signs_for_many_and_what_is_altered_in_between_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let signer = Signer::ephemeral().unwrap();
     let public = signer.public().clone();
-    let audit = Audit::open(dir.path(), "node-1", signer, None).unwrap();
+    let audit = Audit::open(dir.path(), "node-1", signer, None, Head::START).unwrap();
     for n in 0..2_000 {
         audit.record(Event::Lost { count: n });
     }
@@ -225,4 +213,112 @@ fn relinked(line: &str) -> String {
 fn unsigned(line: &str) -> String {
     line.find(",\"sig\":")
         .map_or_else(|| line.to_owned(), |sig| format!("{}}}", &line[..sig]))
+}
+
+/// What is found after `change`, and a start of the hub that knows this much of the chain.
+async fn found_after_a_start(know: bool, change: impl FnOnce(&mut Vec<String>)) -> Vec<What> {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Signer::ephemeral().unwrap();
+    let (again, public) = (signer.copy(), signer.public().clone());
+    let audit = Audit::open(dir.path(), "node-1", signer, None, Head::START).unwrap();
+    for n in 0..8 {
+        audit.record(Event::UserDeleted {
+            user: format!("user-{n}").parse().unwrap(),
+        });
+        audit.flush().await;
+    }
+    let head = *audit.head().unwrap().borrow();
+    drop(audit);
+    let mut lines = lines(&dir);
+    change(&mut lines);
+    write(&dir, &lines);
+    let known = if know { head } else { Head::START };
+    let audit = Audit::open(dir.path(), "node-1", again, None, known).unwrap();
+    audit.flush().await;
+    let report = verify(dir.path(), &public, &[]).unwrap();
+    let found: Vec<_> = report.faults.into_iter().map(|fault| fault.what).collect();
+    let has_word = fs::read_to_string(file::path(dir.path(), 1))
+        .unwrap()
+        .contains("\"event\":\"unsigned\"");
+    let needs_word = found.iter().any(|what| matches!(what, What::Unproven { .. }));
+    assert_eq!(has_word, needs_word, "the chain itself says what nobody had signed for");
+    found
+}
+
+/// Another history with links that fit, as one makes it who has no key.
+fn written_anew(lines: &mut [String]) {
+    let mut prev = String::new();
+    for line in lines {
+        let at = line.find("\"prev\":\"").unwrap() + 8;
+        let mut record = line.replace("user-3", "user-x");
+        if !prev.is_empty() {
+            record.replace_range(at..at + 64, &prev);
+        }
+        *line = unsigned(&relinked(&record));
+        prev = line[line.len() - 66..line.len() - 2].into();
+    }
+}
+
+#[tokio::test]
+async fn an_untouched_chain_is_clean_after_a_start() {
+    assert_eq!(found_after_a_start(true, |_| ()).await, []);
+}
+
+#[tokio::test]
+async fn a_history_written_anew_is_not_covered_up_by_a_start() {
+    let unproven = What::Unproven { from: 1, to: 9 };
+    let found = found_after_a_start(true, |lines| written_anew(lines)).await;
+    assert_eq!(found, [unproven.clone(), What::Missing(9)]);
+    // Nor when nothing is known of the old one.
+    let found = found_after_a_start(false, |lines| written_anew(lines)).await;
+    assert_eq!(found, [unproven]);
+}
+
+#[tokio::test]
+async fn newest_records_cut_off_are_not_covered_up_by_a_start() {
+    for cut in [1, 2, 8, 9] {
+        let found = found_after_a_start(true, |lines| lines.truncate(9 - cut)).await;
+        assert_eq!(found, [What::Missing(9)], "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_signature_taken_off_before_a_start_is_found() {
+    let found = found_after_a_start(true, |lines| lines[8] = unsigned(&lines[8])).await;
+    assert_eq!(found, [What::Unproven { from: 9, to: 9 }]);
+}
+
+/// What is found in a chain of so many records without a signature, and then one with it.
+fn found_after_unsigned(count: usize, end: &Event) -> Vec<What> {
+    let (dir, signer) = (tempfile::tempdir().unwrap(), Signer::ephemeral().unwrap());
+    let (mut head, mut text) = (Head::START, Vec::new());
+    for nth in 0..=count {
+        let is_end = nth == count;
+        let event = if is_end { end.clone() } else { Event::Lost { count: 1 } };
+        let record = (crate::clock::unix(), event);
+        append(&mut head, "here", record, is_end.then_some(&signer), &mut text);
+    }
+    fs::write(file::path(dir.path(), 1), text).unwrap();
+    let report = verify(dir.path(), signer.public(), &[]).unwrap();
+    report.faults.into_iter().map(|fault| fault.what).collect()
+}
+
+#[test]
+fn more_records_without_a_signature_than_the_log_leaves_are_found() {
+    let end = Event::Lost { count: 1 };
+    assert_eq!(found_after_unsigned(LARGEST_BATCH, &end), []);
+    assert_eq!(found_after_unsigned(LARGEST_BATCH + 1, &end), [What::Stripped(1)]);
+}
+
+#[test]
+fn a_start_that_says_nothing_of_records_without_a_signature_is_found() {
+    let started = Event::Started {
+        version: "1".into(),
+        key: "a key".into(),
+    };
+    assert_eq!(found_after_unsigned(0, &started), []);
+    let two = What::Unproven { from: 1, to: 2 };
+    assert_eq!(found_after_unsigned(2, &started), std::slice::from_ref(&two));
+    // The word counts what was there then: signatures that were taken off since do not make it fewer or more.
+    assert_eq!(found_after_unsigned(2, &Event::Unsigned { records: 1 }), [two]);
 }
