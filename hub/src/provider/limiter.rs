@@ -91,7 +91,7 @@ impl Limiter {
         };
         let permit = self.slots.permit(slot);
         if let Some(pace) = &self.pace {
-            let start = pace.reserve(Instant::now(), until)?;
+            let (start, _) = pace.reserve(Instant::now(), until)?;
             sleep_until(start).await;
         }
         Ok(permit)
@@ -196,8 +196,11 @@ impl Pace {
         state.interval = interval(self.per_second, place);
     }
 
-    /// Reserves the next start, if it is not after `until`.
-    fn reserve(&self, now: Instant, until: Instant) -> Result<Instant, Duration> {
+    /// Reserves the next start, if it is not after `until`: when it is, and what it took.
+    ///
+    /// # Errors
+    /// How long from now to come again.
+    fn reserve(&self, now: Instant, until: Instant) -> Result<(Instant, Duration), Duration> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let burst = Duration::from_secs(1).saturating_sub(state.interval);
         let planned = state.next.unwrap_or(now).max(now);
@@ -206,16 +209,15 @@ impl Pace {
             return Err(start - now);
         }
         state.next = Some(planned + state.interval);
-        Ok(start)
+        Ok((start, state.interval))
     }
 
     /// A start now, if one can be had now.
     fn start(self: &Arc<Self>, now: Instant) -> Option<Start> {
-        self.reserve(now, now).ok()?;
-        let interval = self.state.lock().unwrap_or_else(PoisonError::into_inner).interval;
+        let (at, interval) = self.reserve(now, now).ok()?;
         Some(Start {
             pace: Arc::clone(self),
-            at: now,
+            at,
             interval,
         })
     }
