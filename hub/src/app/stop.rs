@@ -24,9 +24,6 @@ const LAST_WORD: Duration = Duration::from_micros(100);
 /// How long redeems under way and their commits have after the drain; the claim keeps what is not done by then.
 const LAST_REDEEMS: Duration = Duration::from_secs(20);
 
-/// How long the last audit records have to get to disk: a disk that stands still must not keep the hub from stopping.
-const LAST_RECORDS: Duration = Duration::from_secs(5);
-
 /// Waits until the hub is told to stop, and stops it.
 pub(super) async fn wait(hub: &Arc<Hub>) {
     told().await;
@@ -52,7 +49,7 @@ pub(super) async fn wait(hub: &Arc<Hub>) {
         tracing::warn!(%error, "use could not be written");
     }
     hub.look_at_lifetime().await;
-    if !hub.audit.flush_within(LAST_RECORDS).await {
+    if !hub.audit.flush().await {
         tracing::error!("stopped before the last audit records were on disk");
     }
     tracing::info!("stopped");

@@ -43,6 +43,9 @@ use writer::{Message, Writer};
 /// The most records that wait to be written. A record takes a few microseconds; more than this waiting means that the
 /// disk stands still, and then the log says how many it lost.
 const LONGEST_QUEUE: usize = 16 * 1024;
+/// How long whoever wants the last records on disk waits for it: a disk that stands still holds up neither a stop nor a
+/// request for long.
+const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 
 /// Why the audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,9 @@ pub enum AuditError {
         /// What is wrong with it.
         why: String,
     },
+    /// The newest records do not get to disk.
+    #[error("audit log: the newest records do not get to disk")]
+    Behind,
     /// The log's signing key.
     #[error("audit log's signing key: {0}")]
     Key(String),
@@ -155,7 +161,7 @@ impl Audit {
     /// The record of the commit of a version, signed; none if it is not in this node's chain, or too far back.
     ///
     /// # Errors
-    /// When the files cannot be read.
+    /// When the files cannot be read, or the disk is behind.
     pub async fn receipt(
         &self,
         user: UserId,
@@ -163,7 +169,9 @@ impl Audit {
         version: Version,
     ) -> Result<Option<Receipt>, AuditError> {
         let Some(inner) = &self.0 else { return Ok(None) };
-        self.flush().await;
+        if !self.flush().await {
+            return Err(AuditError::Behind);
+        }
         let Ok(_alone) = inner.search.acquire().await else {
             return Ok(None);
         };
@@ -175,20 +183,16 @@ impl Audit {
         searched.unwrap_or_else(|error| Err(file::io(&inner.dir, std::io::Error::other(error))))
     }
 
-    /// Waits until every record taken so far is on disk, but not longer than this. Whether it is.
-    pub async fn flush_within(&self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.try_flush()).await.unwrap_or(false)
+    /// Waits until every record taken so far is on disk, but no longer than 5 s. Whether it is.
+    #[must_use]
+    pub async fn flush(&self) -> bool {
+        self.flush_within(LONGEST_FLUSH).await
     }
 
-    /// Waits until every record taken so far is on disk.
-    pub async fn flush(&self) {
-        self.try_flush().await;
-    }
-
-    /// Whether it could be told to the log, and was done.
-    async fn try_flush(&self) -> bool {
+    async fn flush_within(&self, limit: Duration) -> bool {
         let Some(inner) = &self.0 else { return true };
         let (done, flushed) = oneshot::channel();
-        inner.queue.try_send(Message::Flush(done)).is_ok() && flushed.await.is_ok()
+        let is_told = inner.queue.try_send(Message::Flush(done)).is_ok();
+        is_told && matches!(tokio::time::timeout(limit, flushed).await, Ok(Ok(())))
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{auth::Caller, body::OfGrant, problem::Problem};
 use crate::{
     app::Hub,
-    audit::{Event, Head, Receipt},
+    audit::{AuditError, Event, Head, Receipt},
 };
 
 /// A record is to stay a line of bounded length.
@@ -35,7 +35,9 @@ fn off() -> Problem {
 
 /// `GET /admin/v1/audit`
 pub(super) async fn head(State(hub): State<Arc<Hub>>) -> Result<Answer<HeadView>, Problem> {
-    hub.audit.flush().await;
+    if !hub.audit.flush().await {
+        return Err(Problem::new(Code::Unavailable, AuditError::Behind.to_string()));
+    }
     let (Some(head), Some(key)) = (hub.audit.head(), hub.audit.public_key()) else {
         return Err(off());
     };

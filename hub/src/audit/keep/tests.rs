@@ -70,7 +70,7 @@ impl Chain {
         let audit = Audit::open(self.dir.path(), "here", self.signer.copy(), keep, Head::START).unwrap();
         // A file goes with each round of the log.
         for _ in AGES {
-            audit.flush().await;
+            assert!(audit.flush().await);
         }
         *audit.head().unwrap().borrow()
     }
@@ -258,7 +258,7 @@ async fn what_the_store_knew_may_be_dropped_but_only_by_the_hub() {
         chain.run(Some(KEEP)).await;
         (3..3 + steal).for_each(|number| chain.steal(number));
         let audit = Audit::open(chain.dir.path(), "here", chain.signer.copy(), None, knew).unwrap();
-        audit.flush().await;
+        assert!(audit.flush().await);
         chain.found().contains(&What::Missing(knew.n))
     };
     let at = |n| Head { n, link: Link([7; 32]) };
