@@ -8,6 +8,7 @@ mod reseal;
 mod start;
 mod stop;
 mod sweep;
+mod uses;
 mod writes;
 
 use std::sync::{
@@ -38,7 +39,8 @@ use crate::{
     vault::Vault,
 };
 
-use people::Uses;
+use people::Round;
+use uses::Uses;
 use writes::Writes;
 
 /// One running hub.
@@ -82,6 +84,7 @@ pub struct Hub {
     /// Held while the sealing keys change.
     pub keys_in_work: tokio::sync::Mutex<()>,
     uses: Uses,
+    round: parking_lot::Mutex<Round>,
     epoch: AtomicU64,
     commits: AtomicU64,
     waiters: AtomicU64,

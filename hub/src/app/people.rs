@@ -1,43 +1,29 @@
-//! Users coming and going: loading, remembering use, evicting.
+//! Users coming and going: loading, marking, evicting.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use lockstep_engine::{grant::Input, record::GrantRecord, time::Unix};
+use lockstep_engine::{grant::Input, record::GrantRecord};
 use lockstep_protocol::{Cursor, DeviceId, GrantName, UserId};
-use parking_lot::Mutex;
 
 use super::Hub;
 use crate::{
     clock,
     session::Session,
-    store::{Seen, StoreError, UserState},
+    store::{StoreError, UserState},
     user::{Shown, User},
 };
 
 /// How long a user with nothing to do stays resident.
 const IDLE_FOR: Duration = Duration::from_secs(60);
-/// The most devices whose last sight waits to be written; above it the write is left to the next sight.
-const MOST_SEEN: usize = 100_000;
 /// In how many parts everything that is connected is marked: all at once would hold up pushes for tens of milliseconds.
 const PARTS: usize = 30;
-/// How many uses are written at once, for the same reason.
-const WRITTEN_AT_ONCE: usize = 200;
-
-/// What is to be written of use, lazily.
-#[derive(Default)]
-pub(super) struct Uses {
-    users: Mutex<HashMap<UserId, Unix>>,
-    devices: Mutex<HashMap<DeviceId, Seen>>,
-    round: Mutex<Round>,
-}
 
 /// Residents whose connected devices are yet to be marked in this round, and how many parts of it are left.
 #[derive(Default)]
-struct Round {
+pub(super) struct Round {
     users: Vec<Weak<User>>,
     parts: usize,
 }
@@ -126,54 +112,10 @@ impl Hub {
         self.mark_seen(session.device, session.acked());
     }
 
-    /// A user's grants are in use now.
-    pub fn mark_used(&self, user: &User) {
-        self.uses.users.lock().insert(user.id.clone(), clock::unix());
-    }
-
-    /// A device was seen now, and holds everything up to `acked`.
-    pub fn mark_seen(&self, device: DeviceId, acked: lockstep_protocol::Seq) {
-        let mut devices = self.uses.devices.lock();
-        if devices.len() < MOST_SEEN || devices.contains_key(&device) {
-            let at = clock::unix();
-            let seen = devices.entry(device).or_insert(Seen { device, at, acked });
-            seen.at = at;
-            seen.acked = seen.acked.max(acked);
-        }
-    }
-
-    /// What was seen of a device and is not written yet.
-    pub fn unwritten(&self, device: DeviceId) -> Option<Seen> {
-        self.uses.devices.lock().get(&device).copied()
-    }
-
-    /// Writes what was seen of use.
-    pub(super) async fn write_uses(&self) -> Result<(), StoreError> {
-        let users = std::mem::take(&mut *self.uses.users.lock());
-        let mut uses = Vec::new();
-        for (id, at) in users {
-            if let Some(user) = self.users.resident(&id) {
-                let inner = user.lock();
-                uses.extend(inner.slots.keys().map(|grant| (id.clone(), grant.clone(), at)));
-            }
-        }
-        for some in uses.chunks(WRITTEN_AT_ONCE) {
-            self.store.used(some.to_vec()).await?;
-            tokio::task::yield_now().await;
-        }
-        let devices = std::mem::take(&mut *self.uses.devices.lock());
-        let devices: Vec<Seen> = devices.into_values().collect();
-        for some in devices.chunks(WRITTEN_AT_ONCE) {
-            self.store.seen(some.to_vec()).await?;
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-
     /// Marks a part of what is connected as used and seen: everything once in [`PARTS`] calls.
     pub(super) fn mark_connected(&self) {
         let now = clock::mono();
-        let part = self.uses.round.lock().next(|| self.users.all());
+        let part = self.round.lock().next(|| self.users.all());
         for user in part {
             let inner = user.lock();
             for session in &inner.sessions {

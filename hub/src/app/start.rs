@@ -13,7 +13,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Hub, lifetime, people::Uses, stop, sweep};
+use super::{Hub, lifetime, stop, sweep};
 use crate::{
     audit::{Anchor, Audit, AuditError, Event, Signer},
     clock,
@@ -320,7 +320,8 @@ async fn assemble(
         writes: super::writes::Writes::default(),
         audit,
         keys_in_work: tokio::sync::Mutex::default(),
-        uses: Uses::default(),
+        uses: Default::default(),
+        round: Default::default(),
         epoch: AtomicU64::new(mark.epoch.0),
         commits: AtomicU64::new(mark.commits),
         waiters: AtomicU64::new(1),
