@@ -36,9 +36,6 @@ async fn stale() -> (Scene, String) {
         (!scene.provider.is_live(&first)).then_some(())
     })
     .await;
-    scene
-        .provider
-        .rules(|rules| rules.ttl = Some(Duration::from_secs(3600)));
     (scene, slave)
 }
 
@@ -149,25 +146,22 @@ async fn the_rust_crate_oauth2_shares_one_grant() {
 async fn all_of_them_and_a_device_on_a_socket_share_one_redeem() {
     let (scene, slave) = stale().await;
     let other = scene.admin.enrol("alice").await;
-    let mut session = Session::open(scene.hub.listen).await.expect("a connection");
-    session.acks = true;
-    session.send(&other.hello(None)).await;
-    session.frame("synced").await;
+    let mut session = Session::fresh(&scene.hub, &other).await;
     let python = python();
     let node = Path::new("node");
 
-    let woken = futures::future::join_all([
+    let clients = futures::future::join_all([
         wake(&scene, &python, "stock.py", "requests-oauthlib", &slave),
         wake(&scene, &python, "stock.py", "authlib", &slave),
         wake(&scene, &python, "stock.py", "google-auth", &slave),
         wake(&scene, node, "stock.mjs", "openid-client", &slave),
         wake(&scene, node, "stock.mjs", "simple-oauth2", &slave),
-    ])
-    .await;
-
-    let pushed = session
-        .until("the push", |frame| frame["type"] == "token" && frame["version"] == 2)
-        .await;
+    ]);
+    // The hub's own scheduler may have been quicker than all of them: then the device holds version 2 already.
+    let (woken, done) = tokio::join!(clients, session.refresh(GRANT, 1));
+    assert_eq!((&done["type"], &done["version"]), (&"done".into(), &2.into()), "{done}");
+    session.settle().await;
+    let pushed = session.token(GRANT).expect("a token");
     for held in woken {
         assert_eq!(
             (&held["status"], &held["access_token"]),
