@@ -21,12 +21,12 @@ async fn p8_a_dead_grant_is_a_status_in_place_of_its_token() {
             ttl: Some(Duration::from_secs(2)),
             ..Rules::default()
         },
-        |settings| settings.example("late_wait", "1s"),
+        |settings| settings.example("late_wait", "1s").example("lead", "0s"),
     )
     .await;
     let device = scene.user("alice").await;
-    let mut session = Session::fresh(&scene.hub, &device).await;
     scene.provider.revoke("alice");
+    let mut session = Session::fresh(&scene.hub, &device).await;
 
     session.ask_refresh(GRANT, 1).await;
 
