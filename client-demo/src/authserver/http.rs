@@ -1,14 +1,13 @@
-//! Routes, and the loop that serves them: its own, because a fault must be able to drop a connection without a word.
+//! The loop that serves: its own, because a fault must be able to drop a connection without a word.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, DefaultBodyLimit},
+    extract::ConnectInfo,
     http::{Request, StatusCode},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use hyper::{
     body::Incoming,
@@ -24,11 +23,6 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{authorize, book::Book, control, token};
-
-/// The largest body that is read, in bytes.
-const MAX_BODY: usize = 64 * 1024;
-
 /// Marks a response that is not to be sent: its connection is dropped instead.
 #[derive(Debug, Clone, Copy)]
 struct DropConnection;
@@ -40,21 +34,8 @@ pub(crate) fn drop_connection() -> Response {
     response
 }
 
-fn routes(book: Arc<Book>) -> Router {
-    Router::new()
-        .route("/token", post(token::token))
-        .route("/revoke", post(token::revoke))
-        .route("/authorize", get(authorize::authorize))
-        .route("/.well-known/oauth-authorization-server", get(authorize::metadata))
-        .route("/resource", get(authorize::resource).post(authorize::resource))
-        .nest("/control", control::routes())
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(book)
-}
-
 /// Accepts and serves until its task is aborted, which ends all connections too.
-pub(crate) async fn serve(listener: TcpListener, book: Arc<Book>) {
-    let routes = routes(book);
+pub(crate) async fn serve(listener: TcpListener, routes: Router) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -14,6 +14,7 @@ mod ledger;
 mod minted;
 mod oauth_error;
 mod request;
+mod routes;
 mod token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -85,7 +86,7 @@ impl Authserver {
         let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
         let book = Arc::new(Book::new(addr, settings));
-        let task = tokio::spawn(http::serve(listener, Arc::clone(&book)));
+        let task = tokio::spawn(http::serve(listener, routes::routes(Arc::clone(&book))));
         Ok(Self { addr, book, task })
     }
 

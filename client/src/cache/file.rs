@@ -10,10 +10,9 @@ use lockstep_protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Snapshot;
 use crate::{
     clock::{Mono, Now, Unix},
-    machine::{Bought, Refreshing, Register, Remembered},
+    machine::{Bought, Refreshing, Register, Remembered, Snapshot},
 };
 
 /// Rises when an older version of this library could not read what a newer one writes.

@@ -14,26 +14,15 @@ use std::{
     sync::Arc,
 };
 
-use lockstep_protocol::{Cursor, DeviceId, GrantName, Secret};
+use lockstep_protocol::{DeviceId, Secret};
 
 use self::file::{Access, Credential, File};
 pub(crate) use self::lock::Lock;
 use crate::{
-    clock::{HubClock, Now, Unix},
+    clock::Now,
     files,
-    machine::{Bought, Register, Remembered},
+    machine::{Bought, Remembered, Snapshot},
 };
-
-/// What is worth keeping of the machine.
-#[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) cursor: Option<Cursor>,
-    pub(crate) clock: HubClock,
-    /// Until when WebSockets are taken to be blocked here.
-    pub(crate) blocked_until: Option<Unix>,
-    pub(crate) grants: Vec<(GrantName, Register)>,
-    pub(crate) taken: Now,
-}
 
 /// The cache file of one device at one hub. All methods block.
 #[derive(Debug, Clone)]

@@ -29,7 +29,10 @@ use tokio_tungstenite::{
 };
 use tower::Service;
 
-use super::{http::retry_after, net::Net};
+use super::{
+    http::{chain, retry_after},
+    net::Net,
+};
 use crate::machine::NotOpened;
 
 /// Whatever carries the WebSocket: TCP or TLS.
@@ -116,24 +119,6 @@ where
         .await
         .map_err(|error| chain(&error))?;
     connector.call(to).await.map_err(|error| chain(&error))
-}
-
-/// An error with all that it says about its causes.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words = format!("{words}: {cause_words}");
-        }
-        source = cause.source();
-    }
-    // What the HTTP library says of itself helps nobody.
-    for layer in ["error sending request: ", "client error (Connect): "] {
-        words = words.strip_prefix(layer).map(str::to_owned).unwrap_or(words);
-    }
-    words
 }
 
 async fn upgrade(net: &Net, stream: Box<dyn Stream>) -> Result<WsStream, NotOpened> {

@@ -8,8 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 
 use super::{
-    dial::chain,
-    http::{self, plain, retry_after},
+    http::{self, chain, plain, retry_after},
     net::Net,
 };
 use crate::enrol::{EnrolError, Enrolled};

@@ -5,10 +5,9 @@ use lockstep_protocol::{ClientFrame, Secret};
 
 use super::{Driver, Outcome, blocking, dial, http, provider};
 use crate::{
-    cache::Snapshot,
     clock,
     error::Error,
-    machine::{Command, Input, LinkId, WaiterId, redeem},
+    machine::{Command, Input, LinkId, Snapshot, WaiterId, redeem},
     state::TokenLease,
 };
 

@@ -1,6 +1,6 @@
 //! The HTTP half of the protocol: device access tokens, long-poll, refresh.
 
-use std::time::Duration;
+use std::{error::Error as StdError, time::Duration};
 
 use lockstep_protocol::{
     Cursor, GrantName, Secret, Version,
@@ -11,7 +11,7 @@ use reqwest::{RequestBuilder, Response, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_tungstenite::tungstenite::http::HeaderMap;
 
-use super::{dial::chain, net::Net};
+use super::net::Net;
 use crate::machine::{Bought, HttpTrouble, NoAccess, Refusal};
 
 /// The largest body that is read: a poll answers with every grant of a user.
@@ -239,4 +239,22 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = text.parse::<u64>().unwrap_or(1);
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY))
+}
+
+/// An error with all that it says about its causes.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        source = cause.source();
+    }
+    // What the HTTP library says of itself helps nobody.
+    for layer in ["error sending request: ", "client error (Connect): "] {
+        words = words.strip_prefix(layer).map(str::to_owned).unwrap_or(words);
+    }
+    words
 }

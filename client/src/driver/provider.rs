@@ -21,8 +21,7 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::{
-    dial::chain,
-    http::{plain, read},
+    http::{chain, plain, read},
     net::Net,
 };
 use crate::{

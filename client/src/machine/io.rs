@@ -8,9 +8,8 @@ use lockstep_protocol::{
     http::PollAnswer,
 };
 
-use super::redeem;
+use super::{persist::Snapshot, redeem};
 use crate::{
-    cache::Snapshot,
     error::Error,
     event::{Connection, Event},
     state::{GrantState, TokenLease},

@@ -36,6 +36,7 @@ use self::{
 pub(crate) use self::{
     held::{Refreshing, Register},
     io::{Bought, Command, HttpTrouble, Input, LinkId, Need, NoAccess, NotOpened, PollId, Refusal, WaiterId},
+    persist::Snapshot,
 };
 use crate::{
     clock::{HubClock, Mono, Now, Unix},

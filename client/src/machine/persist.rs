@@ -1,9 +1,23 @@
 //! What is on disk, and what an ack may therefore say.
 
-use lockstep_protocol::Seq;
+use lockstep_protocol::{Cursor, GrantName, Seq};
 
-use super::{Command, Machine};
-use crate::{cache::Snapshot, clock::Now, event::Event};
+use super::{Command, Machine, held::Register};
+use crate::{
+    clock::{HubClock, Now, Unix},
+    event::Event,
+};
+
+/// What is worth keeping of the machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) cursor: Option<Cursor>,
+    pub(crate) clock: HubClock,
+    /// Until when WebSockets are taken to be blocked here.
+    pub(crate) blocked_until: Option<Unix>,
+    pub(crate) grants: Vec<(GrantName, Register)>,
+    pub(crate) taken: Now,
+}
 
 #[derive(Debug)]
 pub(crate) struct Persist {

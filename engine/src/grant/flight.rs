@@ -6,9 +6,9 @@ use lockstep_protocol::{Code, DeviceId, LeaseId, Version};
 
 use super::{
     Candidate, ClaimAnswer, Command, Cx, Grant, Note, PermitAnswer, Reply, Trouble,
+    ending::Ending,
     plan::{Ended, Left, Next},
     schedule::Timer,
-    settle::Ending,
 };
 use crate::{
     entropy::lease_id,

@@ -16,6 +16,7 @@ mod command;
 mod device;
 mod due;
 mod election;
+mod ending;
 mod evidence;
 mod flight;
 mod input;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use lockstep_protocol::{Code, LeaseId, Version};
+use lockstep_protocol::{Code, LeaseId};
 
 use super::{
     Command, Cx, Grant, Note, Reply, Trouble, Verdict,
+    ending::Ending,
     flight::{Flight, Stage},
     plan::Case,
     schedule::Timer,
@@ -16,28 +17,6 @@ use crate::{
     record::{GrantRecord, Health},
     time::Unix,
 };
-
-/// A verdict on its way into the store.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Ending {
-    version: Version,
-    fence: u64,
-    verdict: Verdict,
-    /// What those who wait are told; none: they go on waiting.
-    reply: Option<Reply>,
-    tries: u32,
-    /// The store's answer was lost; the record is read again.
-    pub(super) is_unknown: bool,
-}
-
-impl Ending {
-    /// Whether the verdict is what the record says.
-    fn is_in(&self, record: &GrantRecord) -> bool {
-        let is_next = record.version == self.version && record.fence == self.fence + 1;
-        is_next && record.claim.is_none() && record.doubt == self.verdict.doubt && record.health == self.verdict.health
-    }
-}
 
 /// The longest pause before a verdict is written again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -11,10 +11,9 @@ use uuid::Uuid;
 
 use super::super::{
     Bought, Command, Entropy, HttpTrouble, Input, LinkId, Machine, NoAccess, NotOpened, PollId, Remembered, Setup,
-    redeem,
+    Snapshot, redeem,
 };
 use crate::{
-    cache::Snapshot,
     clock::{Mono, Now, Unix, millis},
     error::Error,
     event::{Event, TransportChoice},
