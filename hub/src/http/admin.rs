@@ -15,7 +15,7 @@ use crate::{
     app::{Hub, NoAnswer},
     audit::{By, Event},
     clock,
-    user::{Shows, User},
+    user::User,
 };
 
 /// `PUT …/grants/{provider}/{account}`: a login.
@@ -79,9 +79,8 @@ pub(super) async fn remove(
     OfUserGrant(user, grant): OfUserGrant,
 ) -> Result<StatusCode, Problem> {
     let user = hub.user(&user).await?;
-    if user.board().entry(&grant).is_none() {
-        return Err(Problem::new(Code::UnknownGrant, "no such grant"));
-    }
+    let ever = user.lock().record(&grant).is_some();
+    ever.then_some(()).ok_or_else(no_grant)?;
     match hub.call(&user, &grant, |waiter| Input::Delete { waiter }).await? {
         Reply::Done(_) | Reply::Deleted => Ok(StatusCode::NO_CONTENT),
         failed => Err(refusal(failed)),
@@ -89,11 +88,12 @@ pub(super) async fn remove(
 }
 
 fn known(user: &User, grant: &GrantName) -> Result<(), Problem> {
-    let board = user.board();
-    let known = board.entry(grant).is_some_and(|entry| entry.shows != Shows::Gone);
-    known
-        .then_some(())
-        .ok_or_else(|| Problem::new(Code::UnknownGrant, "no such grant"))
+    let known = user.lock().knows(grant);
+    known.then_some(()).ok_or_else(no_grant)
+}
+
+pub(super) fn no_grant() -> Problem {
+    Problem::new(Code::UnknownGrant, "no such grant")
 }
 
 /// The answer to a request for a version.

@@ -22,13 +22,7 @@ use super::{
     problem::Problem,
     serve_token,
 };
-use crate::{
-    app::Hub,
-    audit::By,
-    clock,
-    identity::Principal,
-    user::{Shows, User},
-};
+use crate::{app::Hub, audit::By, clock, identity::Principal, user::User};
 
 /// Validity asked for when a reader does not say, in seconds.
 const MIN_VALIDITY: u64 = 60;
@@ -74,21 +68,17 @@ pub(super) async fn refresh(
 /// What a device's word about a grant weighs.
 fn witness(user: &User, grant: &GrantName, principal: &Principal) -> Result<Asker, Problem> {
     let inner = user.lock();
-    let entry = inner.board.entry(grant).filter(|entry| entry.shows != Shows::Gone);
-    let seq = entry
-        .ok_or_else(|| Problem::new(Code::UnknownGrant, "no such grant"))?
-        .seq;
-    let polled = inner
-        .pollers
-        .get(&principal.device)
-        .is_some_and(|poller| poller.acked >= seq || poller.sent >= seq);
-    let acked = inner
-        .sessions
-        .iter()
-        .any(|s| s.device == principal.device && s.acked() >= seq);
+    if !inner.knows(grant) {
+        return Err(admin::no_grant());
+    }
+    let acked = inner.board.entry(grant).is_some_and(|entry| {
+        let mut sessions = inner.sessions.iter().filter(|s| s.device == principal.device);
+        let poller = inner.pollers.get(&principal.device);
+        sessions.any(|s| s.acked() >= entry.seq) || poller.is_some_and(|p| p.acked.max(p.sent) >= entry.seq)
+    });
     Ok(Asker::Device {
         device: principal.device,
-        acked: acked || polled,
+        acked,
         connected: inner.connected(clock::mono()).max(1),
     })
 }

@@ -95,11 +95,7 @@ fn known(hub: &Hub, user: &User, grant: &GrantName, min_validity: Duration) -> R
     let now = clock::now();
     let mut inner = user.lock();
     hub.bury(&mut inner, now);
-    let record = inner
-        .slots
-        .get(grant)
-        .and_then(|slot| slot.machine.record())
-        .ok_or_else(unknown)?;
+    let record = inner.record(grant).ok_or_else(unknown)?;
     if record.health == lockstep_engine::record::Health::Deleted {
         return Err(unknown());
     }

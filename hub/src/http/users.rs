@@ -80,8 +80,8 @@ pub(super) async fn show(State(hub): State<Arc<Hub>>, OfUser(id): OfUser) -> Res
     let user = hub.user(&id).await?;
     let now = clock::now();
     let inner = user.lock();
-    let grants = inner.slots.iter().filter_map(|(name, slot)| {
-        let record = slot.machine.record()?;
+    let grants = inner.slots.keys().filter_map(|name| {
+        let record = inner.record(name)?;
         let refreshing = inner.word(name, now.mono).is_some();
         Some(grant_view(&hub, name, record, refreshing, now))
     });

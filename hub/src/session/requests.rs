@@ -170,12 +170,7 @@ fn provider_reply(failed: &Failed) -> ProviderReply {
 
 impl Live {
     fn knows(&self, grant: &GrantName, id: Option<&RequestId>) -> bool {
-        let known = self
-            .user
-            .lock()
-            .board
-            .entry(grant)
-            .is_some_and(|e| e.shows != crate::user::Shows::Gone);
+        let known = self.user.lock().knows(grant);
         if !known {
             let no = refusal(id.cloned(), Some(grant.clone()), Code::UnknownGrant, "no such grant");
             self.session.say(&no);

@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use lockstep_engine::{
     grant::{Candidate, Grant, WaiterId},
-    record::GrantRecord,
+    record::{GrantRecord, Health as Durable},
     time::Mono,
 };
 use lockstep_protocol::{Close, DeviceId, GrantName, Seq, SessionId, UserId};
@@ -197,6 +197,20 @@ impl Inner {
     pub fn disarm(&mut self, grant: &GrantName, at: Mono) -> bool {
         let armed = self.slots.get_mut(grant).map(|slot| &mut slot.armed);
         armed.is_some_and(|armed| armed.take_if(|armed| *armed == at).is_some())
+    }
+
+    /// Whether there is such a grant. Devices need not have been shown it: half a login is shown when it is whole.
+    pub fn knows(&self, grant: &GrantName) -> bool {
+        let is_shown = self.board.entry(grant).is_some_and(|entry| entry.shows != Shows::Gone);
+        is_shown
+            || self
+                .record(grant)
+                .is_some_and(|record| record.health != Durable::Deleted)
+    }
+
+    /// What its machine knows of a grant; of a deleted one its tombstone.
+    pub fn record(&self, grant: &GrantName) -> Option<&GrantRecord> {
+        self.slots.get(grant)?.machine.record()
     }
 
     /// The connected devices that may redeem.

@@ -106,7 +106,7 @@ impl Inner {
             .filter(|e| e.dies_at.is_some_and(|at| at <= face.now.unix))
         {
             // The record must be the one shown: a newer one that waits for a gap to close has no place yet.
-            let record = self.slots.get(&dead.grant).and_then(|slot| slot.machine.record());
+            let record = self.record(&dead.grant);
             if let Some(record) = record.filter(|r| r.seq == dead.seq) {
                 board = Arc::new(board.with(board.seq, face.entry(&dead.grant, record)));
             }

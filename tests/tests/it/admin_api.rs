@@ -1,6 +1,6 @@
 //! Section 11: the admin API, call by call.
 
-use lockstep_tests::{Answer, BOUND, Fault, GRANT, Scene, Session, eventually};
+use lockstep_tests::{Answer, BOUND, Fault, GRANT, Scene, Session, eventually, provider::Gate};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -217,7 +217,7 @@ async fn deletions_are_answered_with_204_and_the_absent_with_404() {
 async fn a_redeem_that_is_under_way_when_its_grant_is_deleted_is_not_resurrected() {
     let scene = Scene::new().await;
     let mut session = scene.session("alice").await;
-    let gate = lockstep_tests::provider::Gate::closed();
+    let gate = Gate::closed();
     scene.provider.fault(Fault::HoldAfter(gate.clone()));
     let id = session.ask_refresh(GRANT, 1).await;
     scene.provider.called("alice", 1, BOUND).await;
@@ -231,6 +231,60 @@ async fn a_redeem_that_is_under_way_when_its_grant_is_deleted_is_not_resurrected
     assert_eq!(token["version"], 1, "no version 2 was ever pushed");
     let grant = scene.grant("alice").await;
     assert!(grant.is_null() || grant["health"] == "deleted", "{grant}");
+}
+
+/// A grant that is nothing but a refresh token yet, with its redeem under way.
+async fn half_a_login(scene: &Scene) -> (Value, Gate) {
+    let mut login = scene.provider.login("alice").login();
+    login.as_object_mut().expect("an object").remove("access_token");
+    let gate = Gate::closed();
+    scene.provider.fault(Fault::HoldAfter(gate.clone()));
+    (login, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_while_a_first_login_is_redeemed_waits_for_the_same_redeem() {
+    let scene = Scene::new().await;
+    let device = scene.admin.enrol("alice").await;
+    let mut session = Session::fresh(&scene.hub, &device).await;
+    let (login, gate) = half_a_login(&scene).await;
+    let (login, operator, polling, answer) = tokio::join!(
+        scene.admin.login("alice", GRANT, &login),
+        async {
+            scene.provider.called("alice", 1, BOUND).await;
+            scene.admin.refresh("alice", GRANT).await
+        },
+        async {
+            scene.provider.called("alice", 1, BOUND).await;
+            scene.post_refresh(&device, GRANT, 1).await
+        },
+        async {
+            scene.provider.called("alice", 1, BOUND).await;
+            let id = session.ask_refresh(GRANT, 1).await;
+            session.settle().await;
+            gate.open();
+            session.answer(&id).await
+        }
+    );
+    let version = login.expect(200)["version"].clone();
+    assert_eq!(operator.expect(200)["version"], version);
+    assert_eq!(polling.expect(200)["version"], version);
+    assert_eq!((&answer["type"], &answer["version"]), (&"done".into(), &version));
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_login_that_is_deleted_while_it_is_redeemed_stays_away() {
+    let scene = Scene::new().await;
+    let device = scene.admin.enrol("alice").await;
+    let (login, gate) = half_a_login(&scene).await;
+    let (login, ()) = tokio::join!(scene.admin.login("alice", GRANT, &login), async {
+        scene.provider.called("alice", 1, BOUND).await;
+        scene.admin.delete_grant("alice", GRANT).await.expect(204);
+        gate.open();
+    });
+    assert_eq!(login.status, 404, "{}", login.body);
+    assert_eq!(scene.get_token(&device, GRANT, "").await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -311,6 +311,30 @@ async fn with_nobody_left_the_hub_redeems_if_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_login_without_an_access_token_is_redeemed_by_a_device() {
+    let scene = Scene::set(|settings| by_devices(settings).example("hub_may_redeem", false)).await;
+    let mut session = connect(&scene, "desktop").await;
+    let epoch = session.frames[0]["epoch"].clone();
+    let mut login = scene.provider.login("alice").login();
+    login.as_object_mut().expect("an object").remove("access_token");
+    let (answer, token) = tokio::join!(scene.admin.login("alice", GRANT, &login), async {
+        let order = accept(&mut session).await;
+        let token = redeem(&scene.provider, &order).await;
+        session.send(&publish("p", &order, &epoch, &token)).await;
+        assert_eq!(session.answer("p").await["type"], "done");
+        token
+    });
+    let version = answer.expect(200)["version"].clone();
+    session.settle().await;
+    let pushed = session.token(GRANT).expect("a token");
+    assert_eq!(
+        (&pushed["version"], &pushed["access_token"]),
+        (&version, &token["access_token"])
+    );
+    assert_eq!(scene.provider.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_device_may_lower_its_own_weight() {
     let scene = Scene::set(by_devices).await;
     scene.log_in("alice").await;
