@@ -123,11 +123,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<_> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(TAIL)..];
             eprintln!("--- the end of {}:\n{}\n---", self.log.display(), tail.join("\n"));
+        } else if let Some(panic) = lines.iter().position(|line| line.contains("panicked at")) {
+            let whole = lines[panic..].iter().take(TAIL).copied().collect::<Vec<_>>();
+            panic!("a process panicked, whatever it did otherwise:\n{}", whole.join("\n"));
         }
     }
 }

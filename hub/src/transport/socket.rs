@@ -113,7 +113,11 @@ impl Socket {
                         return Poll::Ready(Err(Ended::Gone));
                     }
                 }
-                Err(error) => return Poll::Ready(Err(ended_by(&error))),
+                Err(error) => {
+                    // Reading on would end the connection with bytes unread: a reset, which may overtake the close frame.
+                    self.garbled = is_garbled(&error);
+                    return Poll::Ready(Err(ended_by(&error)));
+                }
             }
         }
     }
@@ -142,7 +146,7 @@ impl Socket {
                         return Poll::Ready(());
                     }
                 }
-                Err(Error::Protocol(_) | Error::Capacity(_) | Error::Utf8(_)) if !self.garbled => self.garbled = true,
+                Err(error) if !self.garbled && is_garbled(&error) => self.garbled = true,
                 Err(_) => return Poll::Ready(()),
             }
         }
@@ -157,6 +161,10 @@ impl Socket {
             _ => Ok(()),
         }
     }
+}
+
+const fn is_garbled(error: &Error) -> bool {
+    matches!(error, Error::Protocol(_) | Error::Capacity(_) | Error::Utf8(_))
 }
 
 fn ended_by(error: &Error) -> Ended {
