@@ -94,7 +94,8 @@ impl Hub {
         hub
     }
 
-    fn prepare(settings: Settings) -> Self {
+    fn prepare(mut settings: Settings) -> Self {
+        settings.choose_ports();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             process: None,

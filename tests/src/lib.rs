@@ -22,6 +22,7 @@ pub mod naive;
 pub mod network;
 pub mod nginx;
 pub mod oidc;
+mod ports;
 pub mod process;
 pub mod provider;
 pub mod proxy;

@@ -8,7 +8,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::servers::{Server, directory, free_port};
+use crate::{
+    ports::free_port,
+    servers::{Server, directory},
+};
 
 /// What nginx is told to do with the hub's addresses: the inside of `server {}`. `HUB` stands for the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

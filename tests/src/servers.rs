@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     network,
+    ports::free_port,
     process::{run, run_within},
     wait::{eventually, within},
 };
@@ -26,12 +27,6 @@ use crate::{
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long making a database cluster may take: it is a second's work of one core, which a busy machine may not have.
 const MADE_WITHIN: Duration = Duration::from_secs(180);
-
-/// A port that is free now. Whoever takes it in between makes the server fail to start, and the test with it.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
-    listener.local_addr().expect("its address").port()
-}
 
 /// A server that the tests start, kill and start again.
 pub(crate) struct Server {

@@ -2,6 +2,11 @@
 
 use toml::{Table, Value};
 
+use crate::ports::free_port;
+
+/// On a port that the system chooses.
+const ANYWHERE: &str = "127.0.0.1:0";
+
 /// Settings by dotted key (`providers.example.grace`).
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -15,8 +20,8 @@ impl Settings {
     /// the limit; the tests of the limit set it.
     pub fn new(token_endpoint: &str) -> Self {
         Self { table: Table::new() }
-            .set("server.listen", "127.0.0.1:0")
-            .set("server.admin_listen", "127.0.0.1:0")
+            .set("server.listen", ANYWHERE)
+            .set("server.admin_listen", ANYWHERE)
             .set("store.url", "file:lockstep.db")
             .set("store.key_file", "lockstep.key")
             .set("store.spool", "spool")
@@ -45,6 +50,15 @@ impl Settings {
     #[must_use]
     pub fn example(self, key: &str, value: impl Into<Value>) -> Self {
         self.set(&format!("providers.example.{key}"), value)
+    }
+
+    /// Chooses the ports that were left to the system, so that the hub finds them free whenever it starts again.
+    pub(crate) fn choose_ports(&mut self) {
+        for (_, listen) in self.table["server"].as_table_mut().expect("a table") {
+            if listen.as_str() == Some(ANYWHERE) {
+                *listen = format!("127.0.0.1:{}", free_port()).into();
+            }
+        }
     }
 
     /// Sets `key` in place.
