@@ -103,6 +103,12 @@ impl Grant {
         });
     }
 
+    /// Whether a device was told of its election under this lease, and has not answered.
+    pub(super) fn is_only_offered(&self, lease: LeaseId) -> bool {
+        let flight = self.flight.as_ref().filter(|flight| flight.lease == Some(lease));
+        flight.is_some_and(|flight| matches!(flight.stage, Stage::Offered))
+    }
+
     pub(super) fn on_accept(&mut self, device: DeviceId, session: SessionId, lease: LeaseId, cx: &mut Cx<'_>) {
         let offered = |flight: &&mut Flight| {
             let to_it = flight.by.as_ref().is_some_and(|candidate| candidate.device == device);
@@ -306,15 +312,24 @@ impl Grant {
         }
     }
 
-    /// A failure under a lease that this node does not hold: nothing follows from it here.
+    /// A failure under a lease that this run of this node does not hold. What the provider said is left to the rules of
+    /// doubt; that nothing was sent ends the claim of a former run.
     fn fail_elsewhere(&mut self, failure: Failure) {
         let (waiter, lease) = (failure.waiter, failure.lease);
         let Some(record) = self.record() else {
             return self.answer(waiter, unknown_grant());
         };
+        let version = record.version;
         let is_known = record.leases.contains(&lease) || record.former_leases.contains(&lease);
+        let is_its_own = record.claim.as_ref().is_some_and(|claim| {
+            let is_here = claim.holder.node == self.me.node;
+            is_here && claim.lease == lease && claim.handed_to == Some(failure.device)
+        });
+        if is_its_own && matches!(failure.reply, ProviderReply::NotSent(_)) {
+            self.nothing_sent_under(lease);
+        }
         if is_known {
-            return self.answer(waiter, Reply::Done(record.version));
+            return self.answer(waiter, Reply::Done(version));
         }
         if self.read_again_for(failure.into_input()).is_some() {
             self.answer(waiter, Reply::failed(Code::NotElected, "this lease was not handed out"));

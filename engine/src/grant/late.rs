@@ -28,6 +28,10 @@ impl Grant {
         if version == from.next() && record.committed_by == Some(lease) {
             return self.answer(waiter, Reply::Done(version));
         }
+        if self.is_only_offered(lease) {
+            let why = "accept comes first: nothing was handed out under this lease yet";
+            return self.answer(waiter, Reply::failed(Code::NotElected, why));
+        }
         let is_current = version == from && record.leases.contains(&lease);
         let is_former = version == from.next() && record.former_leases.contains(&lease);
         if version > from && !is_former {

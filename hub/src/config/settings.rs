@@ -149,7 +149,8 @@ section! {
         pub lease: Duration = default(seconds(45));
         /// The least time between a commit and the next redeem that devices cause; "0s" turns the limit off.
         pub reject_interval: Duration = default(seconds(30));
-        /// How long to wait for a late result of a device or another node, once nothing is left to lose.
+        /// How long a late result of a device or another node is waited for, from when the outcome became unknown; the last
+        /// try comes no sooner, and not while the access token is good.
         pub late_wait: Duration = default(seconds(60));
         /// Grants that nobody used for this long are not refreshed ahead of expiry.
         pub idle_after: Duration = default(seconds(7 * 24 * 3600));

@@ -153,10 +153,13 @@ fn take_failed(live: &Live, failed: Failed) {
 /// What a device saw of its redeem, in the words of one who redeems here. The device passes on status and `error`; the
 /// body is made of them.
 fn provider_reply(failed: &Failed) -> ProviderReply {
-    let detail = failed.detail.clone().unwrap_or_default();
+    let detail = |otherwise: &str| {
+        let said = failed.detail.clone().filter(|said| !said.trim().is_empty());
+        said.unwrap_or_else(|| otherwise.to_owned())
+    };
     match (failed.sent, failed.status) {
-        (false, _) => ProviderReply::NotSent(detail),
-        (true, None) => ProviderReply::Lost(detail),
+        (false, _) => ProviderReply::NotSent(detail("the device did not send it")),
+        (true, None) => ProviderReply::Lost(detail("the device heard no answer")),
         (true, Some(status)) => ProviderReply::Answered {
             status,
             retry_after: None,

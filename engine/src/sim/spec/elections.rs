@@ -68,6 +68,11 @@ fn handed(b: &Bench) -> usize {
         .count()
 }
 
+fn elections(b: &Bench) -> usize {
+    let elect = |order: &&Command| matches!(order, Command::Elect { .. });
+    b.orders.iter().filter(elect).count()
+}
+
 fn failed(b: &mut Bench, n: u64, lease: LeaseId, reply: ProviderReply) {
     b.handle(Input::Failed {
         waiter: WaiterId(90),
@@ -282,6 +287,36 @@ fn not_sent_elects_the_next_and_leaves_no_doubt() {
     both(&mut b);
     assert_ne!(elected(&mut b).0, n);
     assert_eq!(b.record().doubt, None);
+}
+
+#[test]
+fn a_device_that_sent_nothing_leaves_no_doubt_though_the_hub_was_restarted() {
+    let (mut b, n, lease) = redeeming();
+    let policy = Policy {
+        refresher: Refresher::Device,
+        ..policy()
+    };
+    super::leaving::restart(&mut b, policy);
+    b.operator(20);
+    assert_eq!(elections(&b), 0, "it may have been sent");
+    failed(&mut b, n, lease, ProviderReply::NotSent("no network".into()));
+    both(&mut b);
+    elected(&mut b);
+    assert_eq!((b.record().doubt.clone(), health(&b)), (None, Health::Ok));
+}
+
+#[test]
+fn a_result_from_a_device_that_did_not_answer_its_election_is_refused() {
+    let mut b = bench();
+    b.operator(10);
+    both(&mut b);
+    let (n, lease) = elected(&mut b);
+    publish(&mut b, 20, lease, 1, "2");
+    assert_eq!(code(&mut b), Code::NotElected);
+    accept(&mut b, n, lease);
+    assert_eq!(handed(&b), 1, "it may still answer");
+    publish(&mut b, 21, lease, 1, "2");
+    assert_eq!(b.record().version, Version(2));
 }
 
 #[test]

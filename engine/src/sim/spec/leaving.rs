@@ -32,7 +32,7 @@ fn tried_again() -> [ProviderReply; 5] {
 }
 
 /// A new run of the same node takes over.
-fn restart(b: &mut Bench, policy: Policy) {
+pub(super) fn restart(b: &mut Bench, policy: Policy) {
     let me = holder("a", 2);
     b.grant = Grant::new(me.clone(), Arc::new(policy));
     b.me = me;
