@@ -32,8 +32,9 @@ CREATE TABLE lockstep.shared (
 );
 
 CREATE TABLE lockstep.users (
-    id  text COLLATE "C" PRIMARY KEY,
-    seq bigint NOT NULL CHECK (seq >= 0)
+    id      text COLLATE "C" PRIMARY KEY,
+    seq     bigint  NOT NULL CHECK (seq >= 0),
+    deleted boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 70);
 
 CREATE TABLE lockstep.grants (

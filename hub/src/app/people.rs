@@ -12,7 +12,7 @@ use super::Hub;
 use crate::{
     clock,
     session::Session,
-    store::{StoreError, UserState},
+    store::StoreError,
     user::{Shown, User},
 };
 
@@ -79,10 +79,7 @@ impl Hub {
     }
 
     async fn read(self: &Arc<Self>, user: &Arc<User>) -> Result<(), StoreError> {
-        let state = self.store.user(&user.id).await?.unwrap_or(UserState {
-            seq: lockstep_protocol::Seq(0),
-            grants: Vec::new(),
-        });
+        let state = self.store.user(&user.id).await?.unwrap_or_default();
         let opened = state.grants.into_iter().filter_map(|(grant, row)| {
             // One that cannot be opened is named in the log and harms no other.
             let record = self.open_record(&user.id, &grant, row).ok()?;

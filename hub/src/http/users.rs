@@ -71,12 +71,11 @@ struct DeviceView {
 
 /// `GET`.
 pub(super) async fn show(State(hub): State<Arc<Hub>>, OfUser(id): OfUser) -> Result<Answer<UserView>, Problem> {
-    let state = hub.store.user(&id).await?.ok_or_else(unknown)?;
-    let devices = hub.store.devices(&id).await?;
-    // Of a user who was deleted only tombstones are left.
-    if devices.is_empty() && state.grants.iter().all(|(_, row)| row.health == Durable::Deleted) {
+    let state = hub.store.user(&id).await?;
+    if state.is_none_or(|state| state.deleted) {
         return Err(unknown());
     }
+    let devices = hub.store.devices(&id).await?;
     let user = hub.user(&id).await?;
     let now = clock::now();
     let inner = user.lock();

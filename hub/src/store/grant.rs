@@ -40,10 +40,12 @@ impl fmt::Debug for Sealed {
 pub type StoredGrant = GrantRecord<Sealed>;
 
 /// All of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserState {
     /// The seq of the newest change of any grant.
     pub seq: Seq,
+    /// Whether the user was deleted, and has neither logged in nor enrolled a device since.
+    pub deleted: bool,
     /// All grants, tombstones included, in order of name.
     pub grants: Vec<(GrantName, StoredGrant)>,
 }

@@ -210,7 +210,12 @@ async fn deletions_are_answered_with_204_and_the_absent_with_404() {
     let path = "/admin/v1/devices/not-a-uuid";
     let answer = Answer::to(scene.admin.request(Method::DELETE, path)).await;
     assert!(matches!(answer.status, 400 | 404 | 422), "{}", answer.status);
+    let left = scene.admin.user("alice").await.expect(200);
+    assert_eq!(left["devices"], json!([]), "a user without devices is a user");
     scene.admin.delete_user("alice").await.expect(204);
+    assert_eq!(scene.admin.user("alice").await.status, 404);
+    scene.admin.enrol("alice").await;
+    scene.admin.user("alice").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,9 +25,10 @@ pub(super) fn user(rows: &dyn Rows, user: &UserId) -> Answer<Option<UserState>> 
         let (_, grant) = Key::parse_user(key)?;
         match (grant, &mut state) {
             (None, _) => {
-                let seq = row::decode::<UserRow>(key, bytes)?.seq;
+                let UserRow { seq, deleted } = row::decode(key, bytes)?;
                 state = Some(UserState {
                     seq,
+                    deleted,
                     grants: Vec::new(),
                 });
             }

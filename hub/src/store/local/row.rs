@@ -108,6 +108,7 @@ impl Row for NodeRow {}
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct UserRow {
     pub(super) seq: Seq,
+    pub(super) deleted: bool,
 }
 
 impl Row for UserRow {}

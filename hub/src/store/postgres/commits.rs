@@ -24,10 +24,10 @@ macro_rules! owner {
     };
 }
 
-/// The user's seq, raised if a grant changed.
+/// The user's seq, raised if a grant changed: whoever has one is not deleted.
 macro_rules! raised {
     () => {
-        "raised AS (UPDATE lockstep.users SET seq = seq + 1 WHERE id = $1 AND EXISTS (SELECT FROM changed)) "
+        "raised AS (UPDATE lockstep.users SET seq = seq + 1, deleted = false WHERE id = $1 AND EXISTS (SELECT FROM changed)) "
     };
 }
 
@@ -135,7 +135,7 @@ const BURY_ALL: &str = concat!(
      changed AS (UPDATE lockstep.grants SET seq = $2 + nth, ",
     bury!(),
     " FROM doomed WHERE user_id = $1 AND name = what AND health <> 'deleted' RETURNING 1) \
-     UPDATE lockstep.users SET seq = seq + (SELECT count(*) FROM changed) WHERE id = $1"
+     UPDATE lockstep.users SET seq = seq + (SELECT count(*) FROM changed), deleted = true WHERE id = $1"
 );
 
 const REVOKE_ALL: &str =

@@ -28,7 +28,8 @@ macro_rules! slave {
 
 const ENROL: &str = concat!(
     "WITH owner AS (INSERT INTO lockstep.users (id, seq) \
-     SELECT $2, 0 WHERE NOT EXISTS (SELECT FROM lockstep.devices WHERE id = $1) ON CONFLICT DO NOTHING) \
+     SELECT $2, 0 WHERE NOT EXISTS (SELECT FROM lockstep.devices WHERE id = $1) \
+     ON CONFLICT (id) DO UPDATE SET deleted = false WHERE users.deleted) \
      INSERT INTO lockstep.devices (",
     device!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING"

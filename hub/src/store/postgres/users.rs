@@ -10,7 +10,7 @@ use super::{
 
 /// One statement, so one moment: no seq without the change that it counts.
 const USER: &str = concat!(
-    "SELECT users.seq AS user_seq, held.* FROM lockstep.users LEFT JOIN (SELECT ",
+    "SELECT users.seq AS user_seq, users.deleted AS user_deleted, held.* FROM lockstep.users LEFT JOIN (SELECT ",
     record!(),
     " FROM lockstep.grants) AS held ON held.user_id = users.id WHERE users.id = $1 ORDER BY held.name"
 );
@@ -43,14 +43,14 @@ impl Postgres {
         let Some(first) = rows.first() else {
             return Ok(None);
         };
-        let seq = Seq(Cells(first).number("user_seq")?);
+        let (seq, deleted) = (Seq(Cells(first).number("user_seq")?), Cells(first).get("user_deleted")?);
         let mut grants = Vec::new();
         for row in &rows {
             if Cells(row).get::<Option<&str>>("name")?.is_some() {
                 grants.push((Cells(row).parsed("name")?, record::read(row)?));
             }
         }
-        Ok(Some(UserState { seq, grants }))
+        Ok(Some(UserState { seq, deleted, grants }))
     }
 
     pub(super) async fn read_grant(&self, user: &UserId, grant: &GrantName) -> Answer<Option<StoredGrant>> {

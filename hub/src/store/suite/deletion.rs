@@ -125,7 +125,7 @@ pub(in super::super) async fn deleting_a_user_leaves_tombstones_and_no_devices(s
         Some(vec![mine.id])
     );
     let state = store.user(&alice()).await.unwrap().unwrap();
-    assert_eq!(state.seq, Seq(6));
+    assert_eq!((state.seq, state.deleted), (Seq(6), true));
     assert!(
         state
             .grants
@@ -145,4 +145,27 @@ pub(in super::super) async fn deleting_a_user_leaves_tombstones_and_no_devices(s
     assert_eq!(store.devices(&user("alice2")).await.unwrap(), [other]);
     assert_eq!(store.delete_user(&alice(), Unix(60)).await.unwrap(), Some(vec![]));
     assert_eq!(store.user(&alice()).await.unwrap().unwrap().seq, Seq(6));
+}
+
+pub(in super::super) async fn a_user_is_there_until_it_is_deleted_and_again_with_the_next_device_or_login(
+    store: AnyStore,
+) {
+    let deleted = async || store.user(&alice()).await.unwrap().unwrap().deleted;
+    let mine = device(&alice());
+    store.enrol(mine.clone()).await.unwrap();
+    store.revoke(mine.id, Unix(40)).await.unwrap();
+    assert!(!deleted().await, "a device less is no user less");
+
+    store.delete_user(&alice(), Unix(50)).await.unwrap();
+    assert!(deleted().await);
+    store.enrol(mine).await.unwrap_err();
+    assert!(deleted().await, "nothing was enrolled");
+    store.enrol(device(&alice())).await.unwrap();
+    assert!(!deleted().await);
+
+    store.delete_user(&alice(), Unix(60)).await.unwrap();
+    done(&store, login()).await;
+    assert!(!deleted().await);
+    store.delete_grant(&alice(), &work()).await.unwrap();
+    assert!(!deleted().await, "a grant less is no user less");
 }

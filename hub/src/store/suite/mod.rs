@@ -73,6 +73,7 @@ macro_rules! conformance {
             a_deleted_grant_keeps_its_version
             a_tombstone_takes_only_a_login
             deleting_a_user_leaves_tombstones_and_no_devices
+            a_user_is_there_until_it_is_deleted_and_again_with_the_next_device_or_login
             // devices
             a_device_is_what_was_enrolled
             a_refresh_token_advances_once_per_generation

@@ -25,8 +25,10 @@ pub(in super::super) fn enrol(rows: &dyn Rows, device: &Device) -> Answer<Judged
     }
     let mut changes = Changes::default();
     let user = Key::user(&device.user);
-    if rows.row::<UserRow>(&user)?.is_none() {
-        changes.put(user, &UserRow::default());
+    let standing = rows.row::<UserRow>(&user)?;
+    if standing.as_ref().is_none_or(|row| row.deleted) {
+        let seq = standing.unwrap_or_default().seq;
+        changes.put(user, &UserRow { seq, deleted: false });
     }
     changes.put(Key::user_device(&device.user, device.id), &Entry);
     changes.put(Key::device(device.id), device);
@@ -92,7 +94,7 @@ pub(in super::super) fn delete_user(rows: &dyn Rows, user: &UserId, at: Unix) ->
             grant::bury(rows, &mut changes, &at, &old, seq)?;
         }
     }
-    changes.put(Key::user(user), &UserRow { seq });
+    changes.put(Key::user(user), &UserRow { seq, deleted: true });
     changes.drop(Key::hours(user));
     let devices = rows.keys(&Key::user_devices(user), Key::last_device)?;
     for device in &devices {

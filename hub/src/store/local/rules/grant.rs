@@ -20,11 +20,11 @@ fn get(rows: &dyn Rows, at: &At) -> Answer<Option<GrantRow>> {
     rows.row(&Key::grant(&at.0, &at.1))
 }
 
-/// The user's next seq, written down as taken.
+/// The user's next seq, written down as taken: whoever has a grant is not deleted.
 fn next_seq(rows: &dyn Rows, changes: &mut Changes, user: &UserId) -> Answer<Seq> {
     let key = Key::user(user);
     let seq = rows.row::<UserRow>(&key)?.unwrap_or_default().seq.next();
-    changes.put(key, &UserRow { seq });
+    changes.put(key, &UserRow { seq, deleted: false });
     Ok(seq)
 }
 

@@ -74,7 +74,7 @@ pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) ->
                 let old = row::decode::<GrantRow>(key, bytes)?;
                 if old.record.health != Health::Deleted {
                     seq = seq.next();
-                    changes.put(Key::user(&user), &UserRow { seq });
+                    changes.put(Key::user(&user), &UserRow { seq, deleted: false });
                     let record = doubtful(
                         StoredGrant {
                             seq,
