@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long a thing that should happen at once may take on a busy machine before the test calls it a failure.
 pub const BOUND: Duration = Duration::from_secs(45);
 
-/// How often a condition is looked at: well under the 50 requests a second that the hub grants a device
+/// How often a condition is looked at: well under the 200 requests a second that the hub grants a device
 /// (`server.limits.requests_per_second_per_device`), for many looks are such a request and a quick machine adds no time.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 

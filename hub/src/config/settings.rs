@@ -80,7 +80,7 @@ section! {
         /// Connections at once from one address.
         pub max_connections_per_address: usize = default(0);
         /// Requests per second of one device, over all of its sessions and HTTP calls.
-        pub requests_per_second_per_device: u32 = default(50);
+        pub requests_per_second_per_device: u32 = default(200);
         /// Failed authentications per minute from one address.
         pub failures_per_minute_per_address: u32 = default(300);
         /// Device codes that one address may ask for in a minute, and wrong ones that it may type.

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How many requests of one session may wait for their answers.
-const MOST_ASKED: u32 = 32;
+const MOST_ASKED: u32 = 128;
 
 /// A device's live connection.
 pub struct Session {

@@ -114,7 +114,7 @@ async fn the_environment_goes_before_the_file() {
     fs::write(&file, settings.text()).expect("a file");
     let mut command = Command::new(binaries::hub());
     command
-        .args(["config", "check", "--config"])
+        .args(["config", "check"])
         .arg(&file)
         .env("LOCKSTEP_SERVER__LISEN", "127.0.0.1:1");
     let output = process::run(&mut command).await;
