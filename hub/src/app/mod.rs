@@ -1,6 +1,7 @@
 //! One running hub: what it is made of, how it starts and how it stops.
 
 mod calls;
+mod facts;
 mod landing;
 mod lifetime;
 mod people;

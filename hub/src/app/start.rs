@@ -13,7 +13,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Hub, lifetime, stop, sweep};
+use super::{Hub, facts, lifetime, stop, sweep};
 use crate::{
     audit::{Anchor, Audit, AuditError, Event, Signer},
     clock,
@@ -114,7 +114,7 @@ pub async fn run(config: Config, hangup: Hangup) -> Result<(), StartError> {
     let (hub, heard) = assemble(config, ground, listening).await?;
     hub.set_clock().await;
     hub.look_at_lifetime().await;
-    tokio::spawn(cluster::listen(Arc::clone(&hub), heard));
+    tokio::spawn(facts::listen(Arc::clone(&hub), heard));
     tokio::spawn(timers::run(Arc::clone(&hub)));
     hub.land_spool().await?;
     let listeners = listeners(&hub, public, private, hangups)?;

@@ -4,7 +4,6 @@
 //! finds what no fact told. A lock makes contention cheap: whoever ignores it still meets the claim in the store.
 
 pub mod fact;
-mod facts;
 mod fallback;
 mod nodes;
 mod postgres;
@@ -17,7 +16,6 @@ use lockstep_protocol::{GrantName, LeaseId, UserId};
 use tokio::sync::mpsc;
 
 pub use fact::{Fact, Heard};
-pub use facts::listen;
 
 use self::{fallback::Fallback, postgres::PostgresBus};
 use crate::config::ClusterUrl;

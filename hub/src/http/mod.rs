@@ -30,7 +30,6 @@ use lockstep_protocol::Code;
 
 pub use auth::AdminToken;
 pub(crate) use auth::bearer as bearer_of;
-pub(crate) use rates::Buckets;
 pub use rates::Rates;
 
 use crate::{

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::{Enrolled, Identity, IdentityError, NewDevice, enrol};
 use crate::{
     audit::By,
+    buckets::Buckets,
     clock,
-    http::Buckets,
     store::{DeviceKind, Store},
     vault::Vault,
 };

@@ -9,11 +9,14 @@ use lockstep_engine::{
 use lockstep_protocol::{Close, DeviceId, GrantName, Seq, SessionId, UserId};
 use tokio::sync::mpsc;
 
-use super::{Fact, Heard};
-use crate::{app::Hub, clock};
+use super::Hub;
+use crate::{
+    clock,
+    cluster::{Fact, Heard},
+};
 
 /// Takes in facts until the hub is gone.
-pub async fn listen(hub: Arc<Hub>, mut heard: mpsc::Receiver<Heard>) {
+pub(super) async fn listen(hub: Arc<Hub>, mut heard: mpsc::Receiver<Heard>) {
     while let Some(heard) = heard.recv().await {
         match heard {
             Heard::Fact(Fact::Moved { user, seq }) => moved(&hub, &user, seq),
