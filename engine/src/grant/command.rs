@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_protocol::{Code, DeviceId, LeaseId, Secret, SessionId, Version, frame::Cause};
+use lockstep_protocol::{Code, DeviceId, LeaseId, Secret, Seq, SessionId, Version, frame::Cause};
 
 use super::WaiterId;
 use crate::{
@@ -163,6 +163,8 @@ pub enum Command {
     },
     /// The record changed: make it what devices see, and wake the user's sessions. Idempotent, newest seq wins.
     Push(Box<GrantRecord>),
+    /// The change of this seq is not shown: devices hold something better until the next one. Nothing waits for it.
+    Unshown(Seq),
     /// Tell all sessions a passing word, with the record's current seq.
     Announce(Passing),
     /// Answer a waiter, once.

@@ -213,8 +213,12 @@ impl Grant {
         let Some(record) = &self.known.record else {
             return;
         };
-        if self.known.pushed.is_some_and(|seq| seq >= record.seq) || is_half(record) {
+        if self.known.pushed.is_some_and(|seq| seq >= record.seq) {
             return;
+        }
+        if is_half(record) {
+            let seq = record.seq;
+            return self.order(Command::Unshown(seq));
         }
         self.known.pushed = Some(record.seq);
         let record = record.clone();

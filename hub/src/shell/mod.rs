@@ -169,6 +169,7 @@ impl Hub {
                 Shown::Gap => after.gap = true,
                 Shown::Old => {}
             },
+            Command::Unshown(seq) => inner.leave_out(seq),
             Command::Announce(passing) => {
                 if let Some(word) = self.passing_word(inner, grant, &passing, now.mono) {
                     after.announce.push((word.frame.clone(), inner.board.seq));

@@ -12,7 +12,7 @@ mod show;
 mod waiter;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -53,6 +53,8 @@ pub struct Inner {
     pub slots: BTreeMap<GrantName, Slot>,
     /// Records that came before one with a lower seq: shown once the gap is closed.
     held_back: BTreeMap<Seq, (GrantName, Box<GrantRecord>)>,
+    /// Changes above the board's seq that are not to be shown: no gap.
+    left_out: BTreeSet<Seq>,
     /// Live sessions, one a device.
     pub sessions: Vec<Arc<Session>>,
     /// Devices that long-poll.
@@ -111,6 +113,7 @@ impl User {
                 board: Arc::default(),
                 slots: BTreeMap::new(),
                 held_back: BTreeMap::new(),
+                left_out: BTreeSet::new(),
                 sessions: Vec::new(),
                 pollers: HashMap::new(),
                 waiters: HashMap::new(),

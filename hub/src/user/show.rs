@@ -57,7 +57,7 @@ impl Inner {
         if self.board.entry(grant).is_some_and(|e| e.seq >= record.seq) {
             return Shown::Old;
         }
-        if record.seq > self.board.seq.next() {
+        if record.seq > self.next_seq() {
             if self.held_back.len() < MOST_HELD_BACK {
                 self.held_back.insert(record.seq, (grant.clone(), record));
             }
@@ -65,10 +65,32 @@ impl Inner {
         }
         let seq = self.board.seq.max(record.seq);
         self.board = Arc::new(self.board.with(seq, face.entry(grant, &record)));
-        while let Some((grant, record)) = self.held_back.remove(&self.board.seq.next()) {
+        self.catch_up(face);
+        Shown::Moved
+    }
+
+    /// The change of this seq has nothing to show: those above it need not wait for it.
+    pub fn leave_out(&mut self, seq: Seq) {
+        if seq > self.board.seq && self.left_out.len() < MOST_HELD_BACK {
+            self.left_out.insert(seq);
+        }
+    }
+
+    /// Shows what waited for the board to come this far.
+    fn catch_up(&mut self, face: &Face<'_>) {
+        while let Some((grant, record)) = self.held_back.remove(&self.next_seq()) {
             self.board = Arc::new(self.board.with(record.seq, face.entry(&grant, &record)));
         }
-        Shown::Moved
+        self.left_out = self.left_out.split_off(&self.board.seq.next());
+    }
+
+    /// The lowest seq above the board's that is to be shown.
+    fn next_seq(&self) -> Seq {
+        let mut next = self.board.seq.next();
+        while self.left_out.contains(&next) {
+            next = next.next();
+        }
+        next
     }
 
     /// Takes a consistent read of the whole user into the board: everything up to `seq` is in `records`.
@@ -83,9 +105,7 @@ impl Inner {
         let seq = seq.max(before);
         self.board = Arc::new(board.settled(seq));
         self.held_back.retain(|held, _| *held > seq);
-        while let Some((grant, record)) = self.held_back.remove(&self.board.seq.next()) {
-            self.board = Arc::new(self.board.with(record.seq, face.entry(&grant, &record)));
-        }
+        self.catch_up(face);
         if self.board.seq > before {
             Shown::Moved
         } else {

@@ -263,7 +263,7 @@ impl World<'_> {
                 self.tell_session(node, command);
             }
             Command::Push(record) => self.push(node, record),
-            Command::Announce(_) => {}
+            Command::Announce(_) | Command::Unshown(_) => {}
             Command::Answer { waiter, reply } => self.answer(node, waiter, &reply),
             Command::Note(note) => self.note(node, &note),
             shop => self.send_to_store(node, shop),

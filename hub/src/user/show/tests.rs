@@ -49,6 +49,19 @@ fn what_overtook_a_change_waits_for_it() {
 }
 
 #[test]
+fn what_is_left_out_is_no_gap() {
+    let user = User::new("alice".parse().unwrap());
+    let mut inner = user.lock();
+    inner.show(&grant("a/x"), record(1, 1), &face());
+    assert_eq!(inner.show(&grant("a/x"), record(4, 4), &face()), Shown::Gap);
+    inner.leave_out(Seq(2));
+    inner.leave_out(Seq(1));
+    assert_eq!(inner.show(&grant("a/y"), record(3, 1), &face()), Shown::Moved);
+    assert_eq!(inner.board.seq, Seq(4), "what was held back follows");
+    assert!(inner.left_out.is_empty(), "{:?}", inner.left_out);
+}
+
+#[test]
 fn a_read_of_the_whole_user_closes_every_gap_and_takes_nothing_back() {
     let user = User::new("alice".parse().unwrap());
     let mut inner = user.lock();
