@@ -202,27 +202,54 @@ impl Link {
     pub fn is_blocked(&self) -> bool {
         !self.out.lock().backlog.is_empty()
     }
-
-    /// Ready when there may be something to read.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.poll_readable(cx)
-    }
 }
 
 /// A link as tungstenite wants it: synchronous, non-blocking, and taking every write whole, so that its control frames
 /// and the pushes of others never mix.
-pub struct Io(pub Arc<Link>);
+pub struct Io {
+    link: Arc<Link>,
+    /// How often it may be read in this turn.
+    reads: u32,
+}
+
+/// How often a connection is read before others have their turn. What is read may be no message yet, and be followed by
+/// more of the same without end: neither tungstenite nor a time-out would notice.
+const READS_IN_A_TURN: u32 = 16;
+
+impl Io {
+    /// The socket of a link, at the beginning of a turn.
+    pub const fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            reads: READS_IN_A_TURN,
+        }
+    }
+
+    /// After a `WouldBlock`: ready when there may be something to read. A turn that is over has the task woken again, behind
+    /// the others.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::replace(&mut self.reads, READS_IN_A_TURN) == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.link.wire.poll_readable(cx)
+    }
+}
 
 impl Read for Io {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.wire.read(into)
+        if self.reads == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.reads -= 1;
+        self.link.wire.read(into)
     }
 }
 
 impl Write for Io {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut out = self.0.out.lock();
-        self.0.wire.send(&mut out.backlog, bytes)?;
+        let mut out = self.link.out.lock();
+        self.link.wire.send(&mut out.backlog, bytes)?;
         Ok(bytes.len())
     }
 

@@ -67,7 +67,7 @@ impl Socket {
             .write_buffer_size(0)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
-        let io = Io(Arc::clone(&link));
+        let io = Io::new(Arc::clone(&link));
         let ws = if read.is_empty() {
             WebSocket::from_raw_socket(io, Role::Server, Some(config))
         } else {
@@ -109,7 +109,7 @@ impl Socket {
                     return Poll::Ready(Err(Ended::Gone));
                 }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if ready!(self.link.poll_readable(cx)).is_err() {
+                    if ready!(self.ws.get_mut().poll_readable(cx)).is_err() {
                         return Poll::Ready(Err(Ended::Gone));
                     }
                 }
@@ -142,7 +142,7 @@ impl Socket {
             match self.read_away() {
                 Ok(()) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if ready!(self.link.poll_readable(cx)).is_err() {
+                    if ready!(self.ws.get_mut().poll_readable(cx)).is_err() {
                         return Poll::Ready(());
                     }
                 }

@@ -7,6 +7,11 @@ use lockstep_tests::{
     provider::{Gate, Rules},
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 /// Longer than a healthy refresh takes on a busy machine, shorter than any time-out that could hide behind it.
 const PROMPTLY: Duration = Duration::from_secs(5);
@@ -177,5 +182,50 @@ async fn p6_a_hundred_bad_connections_do_not_delay_a_good_one() {
     assert!(asked.elapsed() < PROMPTLY, "{:?}", asked.elapsed());
     for mut session in silent.drain(..3) {
         assert_eq!(session.closed_within(BOUND).await, Some(4408));
+    }
+}
+
+/// Masked frames that are whole and say nothing: a message that never ends, or pongs that nobody asked for.
+const ENDLESS: [&[u8]; 2] = [&[0x00, 0x80, 0, 0, 0, 0], &[0x8a, 0x80, 0, 0, 0, 0]];
+
+/// Opens a WebSocket, says nothing of who it is, and sends `frame` for as long as it is listened to.
+async fn send_without_end(hub: std::net::SocketAddr, frame: &[u8]) {
+    let upgrade = "GET /v1/ws HTTP/1.1\r\nhost: hub\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+                   sec-websocket-protocol: lockstep.v1\r\n\r\n";
+    let mut socket = TcpStream::connect(hub).await.expect("a connection");
+    socket.write_all(upgrade.as_bytes()).await.expect("a request");
+    let mut answer = [0; 1024];
+    let read = socket.read(&mut answer).await.expect("an answer");
+    assert!(answer[..read].starts_with(b"HTTP/1.1 101"), "upgraded");
+    // The beginning of a text message, of which the endless frames are the rest.
+    let mut bytes = vec![0x01, 0x80, 0, 0, 0, 0];
+    while socket.write_all(&bytes).await.is_ok() {
+        bytes = frame.repeat(20_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_connections_that_send_without_end_do_not_hold_up_another_user() {
+    let scene = Scene::new().await;
+    let mut session = scene.session("alice").await;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut floods = JoinSet::new();
+    for frame in ENDLESS.repeat(threads) {
+        floods.spawn(send_without_end(scene.hub.listen, frame));
+    }
+    // Said nothing of who they are: they have as long as anybody has for that.
+    let began = Instant::now();
+    let mut version = 1;
+    while !floods.is_empty() {
+        let asked = Instant::now();
+        assert_eq!(session.refresh(GRANT, version).await["version"], version + 1);
+        assert!(asked.elapsed() < PROMPTLY, "{:?}", asked.elapsed());
+        version += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        while let Some(over) = floods.try_join_next() {
+            over.expect("a flood that was ended");
+        }
+        assert!(began.elapsed() < BOUND, "{} are still listened to", floods.len());
     }
 }
