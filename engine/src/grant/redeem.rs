@@ -154,8 +154,8 @@ impl Grant {
             }
             Ok(false) => {
                 flight.lost = true;
-                if proving {
-                    // Somebody judged this claim: see what became of the grant.
+                if proving || matches!(flight.stage, Stage::Resting(_)) {
+                    // Nothing is on its way, and somebody judged this claim: see what became of the grant.
                     self.end_flight();
                     self.load();
                 }

@@ -6,7 +6,7 @@ use lockstep_protocol::Code;
 
 use super::{claim_of, code, strict};
 use crate::{
-    grant::{Command, ProviderReply},
+    grant::{Command, Input, ProviderReply},
     policy::Policy,
     record::Purpose,
     sim::bench::{Bench, answered, issued, secs},
@@ -84,6 +84,26 @@ fn a_lease_that_was_lost_sends_nothing_more() {
     claim_of(&mut b, "b", 1, Purpose::Redeem);
     b.pass(secs(3));
     assert_eq!(b.redeems(), 0);
+}
+
+#[test]
+fn a_lease_that_turns_out_lost_between_two_tries_ends_the_round() {
+    let mut b = strict();
+    b.operator(10);
+    b.store_answers = false;
+    b.pass(secs(15));
+    let lease = b.renewals()[0];
+    b.provider(answered(503, ""));
+    b.store_answers = true;
+    // The renewal comes too late: this node stood still, and another judged the claim.
+    b.now.unix = b.now.unix + secs(50);
+    claim_of(&mut b, "b", 1, Purpose::Redeem);
+    b.handle(Input::Renewed { lease, held: Ok(false) });
+    b.pass(secs(10));
+    assert_eq!(b.redeems(), 0, "the other's claim stands");
+    assert!(!b.grant.is_refreshing());
+    b.pass(secs(40));
+    assert_eq!(code(&mut b), Code::Suspect, "that one has lapsed without an outcome");
 }
 
 #[test]
