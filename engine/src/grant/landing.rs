@@ -9,7 +9,7 @@ use super::{
     outcome::Issued, schedule::Timer,
 };
 use crate::{
-    record::{GrantRecord, Health, TokenSet},
+    record::{GrantRecord, Health, Purpose, TokenSet},
     time::Unix,
 };
 
@@ -69,7 +69,7 @@ impl Grant {
     ) {
         // A life counts from when the provider made the token, which was not before we asked.
         let issued_at = cx.now.unix.minus(took);
-        let tokens = self.complete(from, issued, issued_at);
+        let tokens = self.complete(lease, from, issued, issued_at);
         let flight = self.flight.as_ref().filter(|flight| flight.lease == Some(lease));
         let rejected = flight.is_some_and(|flight| flight.rejected);
         let row = self.record().map_or(0, |record| record.rejected_in_a_row);
@@ -91,11 +91,9 @@ impl Grant {
     }
 
     /// A whole token set: the old refresh token and scope where the answer has none.
-    pub(super) fn complete(&self, from: Version, issued: Issued, issued_at: Unix) -> TokenSet {
-        let old = self
-            .record()
-            .filter(|record| record.version == from)
-            .and_then(|record| record.tokens.as_ref());
+    pub(super) fn complete(&self, lease: LeaseId, from: Version, issued: Issued, issued_at: Unix) -> TokenSet {
+        let record = self.record().filter(|record| record.version == from);
+        let old = record.and_then(|record| redeemed_under(record, lease));
         let kept = issued.refresh_token.is_none();
         let expires = issued.refresh_expires_in.map(|span| issued_at + span);
         TokenSet {
@@ -334,6 +332,15 @@ impl Grant {
                 self.keep(index, cx);
             }
         }
+    }
+}
+
+/// The token set whose refresh token was sent under a lease.
+fn redeemed_under(record: &GrantRecord, lease: LeaseId) -> Option<&TokenSet> {
+    let claim = record.claim.as_ref().filter(|claim| claim.lease == lease);
+    match claim.map(|claim| claim.purpose) {
+        Some(Purpose::Alternate) => record.alternate.as_ref(),
+        _ => record.tokens.as_ref(),
     }
 }
 

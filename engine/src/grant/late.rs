@@ -68,7 +68,7 @@ impl Grant {
             self.timers.stop_flight();
         }
         let row = self.record().map_or(0, |record| record.rejected_in_a_row);
-        let tokens = self.published(publish.from, *publish.token, cx);
+        let tokens = self.published(lease, publish.from, *publish.token, cx);
         self.land(
             Landing {
                 lease,
@@ -86,7 +86,7 @@ impl Grant {
         );
     }
 
-    fn published(&self, from: Version, token: PublishedToken, cx: &Cx<'_>) -> TokenSet {
+    fn published(&self, lease: LeaseId, from: Version, token: PublishedToken, cx: &Cx<'_>) -> TokenSet {
         let issued = Issued {
             access_token: token.access_token,
             refresh_token: token.refresh_token.filter(|token| !token.is_empty()),
@@ -95,7 +95,7 @@ impl Grant {
             expires_in: token.expires_in.filter(|seconds| *seconds > 0).map(seconds_of_life),
             refresh_expires_in: None,
         };
-        self.complete(from, issued, cx.now.unix)
+        self.complete(lease, from, issued, cx.now.unix)
     }
 
     pub(super) fn on_from_spool(&mut self, lease: LeaseId, from: Version, tokens: TokenSet, cx: &mut Cx<'_>) {

@@ -54,6 +54,22 @@ fn a_conflict_tries_it_before_the_grant_is_given_up() {
 }
 
 #[test]
+fn its_refresh_token_is_kept_if_the_answer_has_none() {
+    let mut b = with_alternate();
+    b.operator(30);
+    b.provider(invalid());
+    let bare = answered(
+        200,
+        r#"{"access_token":"at-3","token_type":"Bearer","expires_in":3600}"#,
+    );
+    assert_eq!(b.provider(bare), "rt-other");
+    assert_eq!(b.take_replies(), [(30, Reply::Done(Version(3)))]);
+    b.operator(31);
+    assert_eq!(b.provider(issued("4")), "rt-other", "the other was refused");
+    assert_eq!(b.take_replies(), [(31, Reply::Done(Version(4)))]);
+}
+
+#[test]
 fn it_is_used_up_by_one_try() {
     let mut b = with_alternate();
     b.operator(30);
