@@ -156,6 +156,7 @@ async fn due(store: &Arc<dyn Store>, provider: &str) -> usize {
         ttl_ms: 45_000,
         used_since: Unix(0),
         in_use_since: Unix(0),
+        lost: Vec::new(),
         leases: (0..64).map(|_| LeaseId(Uuid::new_v4())).collect(),
     };
     store.claim_due(query).await.unwrap().len()

@@ -1,6 +1,6 @@
 //! Redeems ahead of expiry: permits come before claims, and claims are taken in batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use lockstep_engine::{
     entropy,
@@ -28,6 +28,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ACQUAINTANCE: Duration = Duration::from_millis(2_500);
 /// How long to leave a store alone that could not be asked.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// How long it is looked for what was claimed by a look whose answer was lost: a claim that is not renewed stands no longer,
+/// and a server that was not heard may write it until then.
+const LOST_FOR: Duration = Duration::from_secs(60);
+
+/// Leases that may have been taken, and from when on: the answers were lost.
+type Lost = HashMap<LeaseId, Mono>;
 
 /// Redeems what is due at one provider, until the hub is leaving.
 pub async fn run(hub: Arc<Hub>, name: String) {
@@ -41,8 +47,9 @@ pub async fn run(hub: Arc<Hub>, name: String) {
             () = hub.leaving.cancelled() => return,
         }
     }
+    let mut lost = Lost::new();
     loop {
-        let pause = match round(&hub, &provider).await {
+        let pause = match round(&hub, &provider, &mut lost).await {
             Ok(claimed) if claimed == BATCH => Duration::ZERO,
             Ok(_) => LOOK_EVERY,
             Err(error) => {
@@ -58,13 +65,14 @@ pub async fn run(hub: Arc<Hub>, name: String) {
     }
 }
 
-async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>) -> Result<usize, StoreError> {
+async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>, lost: &mut Lost) -> Result<usize, StoreError> {
     let mut tickets = tickets(hub, provider);
     if tickets.is_empty() {
         return Ok(0);
     }
     let leases: Vec<LeaseId> = tickets.iter().map(|_| entropy::lease_id(&mut OsEntropy)).collect();
     let asked = clock::mono();
+    lost.retain(|_, taken| asked.since(*taken) < LOST_FOR);
     let settings = provider.settings();
     let now = clock::unix();
     let due = hub
@@ -75,20 +83,24 @@ async fn round(hub: &Arc<Hub>, provider: &Arc<Provider>) -> Result<usize, StoreE
             ttl_ms: u64::try_from(provider.policy().lease.as_millis()).unwrap_or(u64::MAX),
             used_since: now.minus(settings.idle_after),
             in_use_since: if settings.preload { now.minus(IN_USE) } else { Unix(0) },
-            leases,
+            leases: leases.clone(),
+            lost: lost.keys().copied().collect(),
         })
         .await;
     let due = match due {
         Ok(due) => due,
         Err(error) => {
             tickets.into_iter().for_each(Ticket::unused);
+            lost.extend(leases.into_iter().map(|lease| (lease, asked)));
             return Err(error);
         }
     };
     let claimed = due.len();
     for due in due {
         if let Some(ticket) = tickets.pop() {
-            hand_over(hub, due, ticket, asked).await;
+            let claim = due.record.claim.as_ref();
+            let taken = claim.and_then(|claim| lost.remove(&claim.lease));
+            hand_over(hub, due, ticket, taken.unwrap_or(asked));
         }
     }
     // Most looks find little that is due: a rate that they used up would keep those waiting who ask.
@@ -110,7 +122,7 @@ fn tickets(hub: &Hub, provider: &Provider) -> Vec<Ticket> {
     tickets
 }
 
-async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
+fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
     let Due {
         user,
         grant,
@@ -121,25 +133,21 @@ async fn hand_over(hub: &Arc<Hub>, due: Due, ticket: Ticket, asked: Mono) {
     let Ok(record) = hub.open_record(&user, &grant, record) else {
         return ticket.unused();
     };
-    match hub.user(&user).await {
-        Ok(user) if claimed => {
-            hub.slot(&mut user.lock(), &grant).tickets.push(ticket);
-            hub.tell(&user, &grant, Input::ClaimedAhead { record, asked });
-        }
-        // The permit goes back: what became of the abandoned claim comes first.
-        Ok(user) => {
-            ticket.unused();
-            hub.tell(&user, &grant, Input::Seen(record));
-            let ask = Ask {
-                waiter: None,
-                by: Asker::Scheduler,
-                rejected: None,
-            };
-            hub.tell(&user, &grant, Input::Ask(ask));
-        }
-        Err(error) => {
-            ticket.unused();
-            tracing::warn!(%user, %grant, %error, "claimed ahead, but the user cannot be read");
-        }
+    // Not read from the store first: the machine needs no more than this record, and a claim that nobody takes over would
+    // have to be taken for a redeem whose outcome is unknown.
+    let user = hub.users.get(&user);
+    if claimed {
+        hub.slot(&mut user.lock(), &grant).tickets.push(ticket);
+        hub.tell(&user, &grant, Input::ClaimedAhead { record, asked });
+        return;
     }
+    // The permit goes back: what became of the abandoned claim comes first.
+    ticket.unused();
+    hub.tell(&user, &grant, Input::Seen(record));
+    let ask = Ask {
+        waiter: None,
+        by: Asker::Scheduler,
+        rejected: None,
+    };
+    hub.tell(&user, &grant, Input::Ask(ask));
 }

@@ -104,6 +104,8 @@ pub struct DueQuery {
     pub in_use_since: Unix,
     /// One fresh lease for each permit in hand: the most that may be claimed.
     pub leases: Vec<LeaseId>,
+    /// Leases of former queries whose answer was lost. What they claimed all the same comes first.
+    pub lost: Vec<LeaseId>,
 }
 
 /// A grant that is due.

@@ -99,9 +99,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Claims, oldest first, what is due at one provider: `due_at` reached, no claim, used since `used_since`, and either
     /// used since `in_use_since` or not to sleep any longer (`wake_at` is none or reached). At most as many as leases are
-    /// given. Returns with them, unclaimed and at most as many, grants whose claim was abandoned: it
-    /// is of another node and has lapsed, or is of a former incarnation of the same node. A claim of this very incarnation
-    /// is in its machine's hand and never returned.
+    /// given, those counted that were claimed under one of the `lost` leases. Returns with them, unclaimed and at most as
+    /// many, grants whose claim was abandoned: it
+    /// is of another node and has lapsed, or is of a former incarnation of the same node. Any other claim of this very
+    /// incarnation is in its machine's hand and never returned.
     async fn claim_due(&self, query: DueQuery) -> Answer<Vec<Due>>;
 
     /// Makes a claim stand for `ttl_ms` from now, if it still stands. A claim that has lapsed but was not replaced may

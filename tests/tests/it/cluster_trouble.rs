@@ -235,3 +235,37 @@ async fn a_store_that_went_back_in_time_is_noticed_at_the_start() {
     );
     assert_eq!(cluster.provider.calls().len(), 1, "no old refresh token is replayed");
 }
+
+/// A standby is waited for that is not there: what was written stands, and nobody is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_ahead_by_a_statement_that_was_never_answered_is_refreshed_all_the_same() {
+    let rules = Rules {
+        ttl: Some(Duration::from_secs(40)),
+        ..Rules::default()
+    };
+    let cluster = Cluster::with(1, false, rules, |settings| {
+        settings.set("store.statement_timeout", "1s")
+    })
+    .await;
+    cluster.user("alice").await;
+    let answered = async |standby: &str| {
+        cluster
+            .postgres
+            .run(&format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'"))
+            .await;
+        cluster.postgres.run("SELECT pg_reload_conf()").await;
+    };
+
+    answered("nobody").await;
+    eventually("a look for what is due was not answered", BOUND, async || {
+        let log = fs::read_to_string(cluster.hubs[0].dir().join("hub.log")).expect("a log");
+        log.contains("what is due cannot be found").then_some(())
+    })
+    .await;
+    answered("").await;
+
+    let wanted = |grant: &serde_json::Value| grant["version"] == 2;
+    let grant = cluster.grant(0, "alice", "a refresh ahead of expiry", wanted).await;
+    assert_eq!(grant["health"], "ok");
+    assert_eq!(cluster.provider.calls().len(), 1);
+}

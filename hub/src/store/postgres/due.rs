@@ -40,6 +40,13 @@ const TAKE: &str = concat!(
      ORDER BY claimed.due_at"
 );
 
+/// What was claimed by a statement whose answer was lost.
+const LOST: &str = concat!(
+    "SELECT ",
+    record!(),
+    " FROM lockstep.grants WHERE provider = $1 AND claim_lease = ANY($2) LIMIT $3"
+);
+
 const ABANDONED: &str = concat!(
     "SELECT ",
     record!(),
@@ -86,11 +93,28 @@ const LEARN: &str = "WITH learned AS (INSERT INTO lockstep.hours (user_id, hours
 
 const HOURS: &str = "SELECT hours FROM lockstep.hours WHERE user_id = $1";
 
+/// One that cannot be read must not keep the others from being looked at.
+fn readable(rows: &[PgRow], claimed: bool) -> Vec<Due> {
+    let mut found = Vec::new();
+    for row in rows {
+        match (Cells(row).named(), record::read(row)) {
+            (Ok((user, grant)), Ok(record)) => found.push(Due {
+                user,
+                grant,
+                claimed,
+                record,
+            }),
+            (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "a claim stands that cannot be read"),
+        }
+    }
+    found
+}
+
 impl Postgres {
     pub(super) async fn take_due(&self, query: &DueQuery) -> Answer<Vec<Due>> {
-        let mut found = Vec::new();
+        let mut found = self.lost(query).await?;
         let mut looked_at = 0;
-        let mut leases: Vec<Uuid> = query.leases.iter().map(|lease| lease.0).collect();
+        let mut leases: Vec<Uuid> = query.leases.iter().skip(found.len()).map(|lease| lease.0).collect();
         while !leases.is_empty() && looked_at < MOST_LOOKED_AT {
             let some = self.take_some(query, &leases).await?;
             looked_at += some.looked_at;
@@ -137,27 +161,25 @@ impl Postgres {
         Ok(some)
     }
 
+    async fn lost(&self, query: &DueQuery) -> Answer<Vec<Due>> {
+        if query.lost.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leases: Vec<Uuid> = query.lost.iter().map(|lease| lease.0).collect();
+        let statement = sqlx::query(LOST)
+            .bind(&query.provider)
+            .bind(leases)
+            .bind(i64::try_from(query.leases.len()).unwrap_or(i64::MAX));
+        Ok(readable(&self.read_all(statement).await?, true))
+    }
+
     async fn abandoned(&self, query: &DueQuery) -> Answer<Vec<Due>> {
         let statement = sqlx::query(ABANDONED)
             .bind(&query.provider)
             .bind(text(&query.holder.node))
             .bind(number(query.holder.incarnation))
             .bind(i64::try_from(query.leases.len()).unwrap_or(i64::MAX));
-        let mut found = Vec::new();
-        for row in self.read_all(statement).await? {
-            match (Cells(&row).named(), record::read(&row)) {
-                (Ok((user, grant)), Ok(record)) => found.push(Due {
-                    user,
-                    grant,
-                    claimed: false,
-                    record,
-                }),
-                (Err(error), _) | (_, Err(error)) => {
-                    tracing::error!(%error, "a claim was abandoned that cannot be read");
-                }
-            }
-        }
-        Ok(found)
+        Ok(readable(&self.read_all(statement).await?, false))
     }
 
     pub(super) async fn note_uses(&self, uses: Vec<(UserId, GrantName, Unix)>) -> Answer<()> {

@@ -334,6 +334,33 @@ pub(in super::super) async fn abandoned_claims_are_returned_unclaimed(store: Any
     }
 }
 
+pub(in super::super) async fn what_was_claimed_unheard_is_found_by_its_lease(store: AnyStore) {
+    for (grant, due) in [("example/a", 10), ("example/b", 20), ("example/c", 30)] {
+        due_at(&store, grant, Some(due)).await;
+    }
+    let unheard = claim_due(&store, query(2)).await;
+    let leases = unheard.iter().map(|due| due.record.claim.as_ref().unwrap().lease);
+    let lost: Vec<_> = leases.chain([lease()]).collect();
+    let again = |most| DueQuery {
+        lost: lost.clone(),
+        ..query(most)
+    };
+    assert_eq!(names(&claim_due(&store, again(1)).await).len(), 1, "no more than asked");
+    store
+        .settle(SettleRow {
+            grant: name("example/c"),
+            ..settle(lease())
+        })
+        .await
+        .unwrap();
+    let mut found = claim_due(&store, again(9)).await;
+    found.sort_by(|a, b| a.grant.cmp(&b.grant));
+    assert_eq!(names(&found)[..2], names(&unheard), "as they stand");
+    assert!(found.iter().all(|due| due.claimed));
+    assert_eq!(found[0].record, unheard[0].record);
+    assert!(claim_due(&store, query(9)).await.is_empty(), "only by their leases");
+}
+
 pub(in super::super) async fn what_was_abandoned_and_judged_is_due_again(store: AnyStore) {
     due_at(&store, "example/work", Some(10)).await;
     let former = won(&store, claim()).await.claim.unwrap();

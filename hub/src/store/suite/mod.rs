@@ -67,6 +67,7 @@ macro_rules! conformance {
             what_sleeps_is_due_again_once_it_is_used_or_changes
             use_tells_a_users_hours
             two_schedulers_never_claim_the_same
+            what_was_claimed_unheard_is_found_by_its_lease
             abandoned_claims_are_returned_unclaimed
             what_was_abandoned_and_judged_is_due_again
             // deletion

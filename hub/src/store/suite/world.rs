@@ -145,6 +145,7 @@ pub(in super::super) fn query(most: usize) -> DueQuery {
         used_since: Unix(0),
         in_use_since: Unix(0),
         leases: (0..most).map(|_| lease()).collect(),
+        lost: Vec::new(),
     }
 }
 

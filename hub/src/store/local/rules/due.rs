@@ -76,6 +76,7 @@ impl Round<'_> {
         let done = match entry.holder {
             None if ahead == 0 => self.claim_or_leave(at, lease),
             Some(holder) if self.is_abandoned(&holder, ahead) => self.give_back(at),
+            Some(_) if !self.query.lost.is_empty() => self.find_again(at),
             _ => Ok(()),
         };
         if let Err(error) = done {
@@ -126,6 +127,23 @@ impl Round<'_> {
                 user,
                 grant,
                 claimed: false,
+                record,
+            });
+        }
+        Ok(())
+    }
+
+    /// It was claimed before, and the answer was lost.
+    fn find_again(&mut self, at: At) -> Answer<()> {
+        let record = self.row(&at)?.record;
+        let claim = record.claim.as_ref();
+        if claim.is_some_and(|claim| self.query.lost.contains(&claim.lease)) {
+            self.leases.next();
+            let (user, grant) = at;
+            self.judged.answer.push(Due {
+                user,
+                grant,
+                claimed: true,
                 record,
             });
         }
