@@ -134,8 +134,8 @@ pub struct GrantRecord<T = TokenSet> {
     /// Rises by one with every claim and every verdict: what a decision was judged on has changed if this has. The fencing
     /// number of a claim is its value then.
     pub fence: u64,
-    /// Every lease ever taken for the current version: each may still publish. The newest
-    /// [`GrantRecord::MAX_LEASES`] are kept.
+    /// Every lease ever taken for the current version: each may still publish. Those that were handed to a device come
+    /// first. At most [`GrantRecord::MAX_LEASES`] are kept: the first [`GrantRecord::MAX_HANDED`], and the newest.
     pub leases: Vec<LeaseId>,
     /// `leases` as it was when the former version was current: a second result under one of them is the alternate.
     pub former_leases: Vec<LeaseId>,
@@ -152,4 +152,20 @@ pub struct GrantRecord<T = TokenSet> {
 impl<T> GrantRecord<T> {
     /// How many leases of one version are remembered.
     pub const MAX_LEASES: usize = 32;
+    /// How many of them are remembered whatever comes after: each is a refresh token in a device's hands.
+    pub const MAX_HANDED: usize = 16;
+
+    /// Remembers a lease that is taken.
+    pub fn remember_lease(&mut self, lease: LeaseId) {
+        if self.leases.len() >= Self::MAX_LEASES {
+            self.leases.remove(Self::MAX_HANDED);
+        }
+        self.leases.push(lease);
+    }
+
+    /// Remembers that a lease is handed to a device.
+    pub fn remember_handed(&mut self, lease: LeaseId) {
+        self.leases.retain(|other| *other != lease);
+        self.leases.insert(0, lease);
+    }
 }

@@ -65,9 +65,7 @@ impl Store {
         }
         record.revision += 1;
         record.fence += 1;
-        record.leases.push(row.lease);
-        let surplus = record.leases.len().saturating_sub(GrantRecord::<TokenSet>::MAX_LEASES);
-        record.leases.drain(..surplus);
+        record.remember_lease(row.lease);
         record.doubt = row.doubt;
         record.claim = Some(Claim {
             lease: row.lease,
@@ -103,6 +101,7 @@ impl Store {
             return false;
         };
         claim.handed_to = Some(device);
+        record.remember_handed(lease);
         record.revision += 1;
         true
     }

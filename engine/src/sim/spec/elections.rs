@@ -1,5 +1,7 @@
 //! A device redeems: elected, accepted, handed the refresh token, in this order.
 
+use std::sync::Arc;
+
 use lockstep_protocol::{Code, DeviceId, LeaseId, SessionId, Version};
 use uuid::Uuid;
 
@@ -381,4 +383,35 @@ fn every_lease_handed_out_for_the_version_may_publish() {
     publish(&mut b, 20, first, 1, "2");
     b.take_replies();
     assert_eq!(b.record().version, Version(2));
+}
+
+#[test]
+fn a_lease_that_was_handed_out_stays_good_however_many_elections_come_to_nothing() {
+    let (mut b, n, lease) = redeeming();
+    b.grant.set_policy(Arc::new(Policy {
+        refresher: Refresher::Device,
+        hub_may_redeem: false,
+        ..policy()
+    }));
+    // It is silent; the token expires, and the other never answers when it is elected.
+    b.pass(secs(3700));
+    let mut elections = 0;
+    for waiter in 100..1000 {
+        if b.orders.iter().any(|order| matches!(order, Command::AskCandidates)) {
+            let other = vec![candidate(&b, 3 - n)];
+            connected(&mut b, other, false);
+        } else {
+            b.operator(waiter);
+        }
+        elections += b
+            .orders
+            .iter()
+            .filter(|order| matches!(order, Command::Elect { .. }))
+            .count();
+        b.orders.retain(|order| matches!(order, Command::AskCandidates));
+        b.pass(secs(6));
+    }
+    assert!(elections > 40, "{elections}");
+    publish(&mut b, 20, lease, 1, "late");
+    assert_eq!(b.take_replies().last(), Some(&(20, Reply::Done(Version(2)))));
 }

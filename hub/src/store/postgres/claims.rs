@@ -8,11 +8,12 @@ use super::{
     run::Postgres,
 };
 
-/// Writes a claim into a row, timed by `clock.ms`; the newest 32 leases of a version are kept.
+/// Writes a claim into a row, timed by `clock.ms`. 32 leases of a version are kept: the first 16, among which are those that
+/// were handed to devices, and the newest.
 macro_rules! take {
     ($lease:literal, $node:literal, $incarnation:literal, $ttl:literal) => {
         concat!(
-            "revision = revision + 1, fence = fence + 1, leases = leases[greatest(cardinality(leases) - 30, 1):] || ",
+            "revision = revision + 1, fence = fence + 1, leases = leases[:16] || leases[greatest(cardinality(leases) - 14, 17):] || ",
             $lease,
             ", claim_lease = ",
             $lease,
@@ -66,7 +67,8 @@ const CLAIM: &str = concat!(
 const RENEW: &str = "UPDATE lockstep.grants SET revision = revision + 1, claim_expires_at = lockstep.now_ms() + $4 \
                      WHERE user_id = $1 AND name = $2 AND claim_lease = $3";
 
-const HAND_OUT: &str = "UPDATE lockstep.grants SET revision = revision + 1, claim_handed_to = $4 \
+const HAND_OUT: &str = "UPDATE lockstep.grants SET revision = revision + 1, claim_handed_to = $4, \
+                        leases = claim_lease || array_remove(leases, claim_lease) \
                         WHERE user_id = $1 AND name = $2 AND claim_lease = $3 \
                         AND claim_expires_at > lockstep.now_ms()";
 

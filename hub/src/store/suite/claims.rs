@@ -166,14 +166,38 @@ pub(in super::super) async fn fences_rise_and_leases_are_bounded(store: AnyStore
         taken.push(row.lease);
         let record = won(&store, row).await;
         assert_eq!(record.fence, taken.len() as u64);
+        let kept = StoredGrant::MAX_LEASES.min(taken.len());
+        let (first, newest) = record.leases.split_at(StoredGrant::MAX_HANDED.min(kept));
         assert_eq!(
-            record.leases,
-            taken[taken.len().saturating_sub(StoredGrant::MAX_LEASES)..]
+            (first, newest),
+            (&taken[..first.len()], &taken[taken.len() - newest.len()..])
         );
+        assert_eq!(record.leases.len(), kept);
     }
     let last = *taken.last().unwrap();
     let next = done(&store, refresh(1, last)).await;
     assert_eq!(next.fence, taken.len() as u64, "fences go on across versions");
+}
+
+pub(in super::super) async fn a_lease_that_was_handed_out_is_remembered(store: AnyStore) {
+    done(&store, login()).await;
+    let (mut taken, mut handed) = (Vec::new(), Vec::new());
+    for turn in 0..StoredGrant::MAX_LEASES * 2 {
+        let row = ClaimRow {
+            over: taken.last().copied(),
+            ..claim()
+        };
+        taken.push(row.lease);
+        won(&store, row.clone()).await;
+        if turn % 10 == 7 {
+            let device = DeviceId(Uuid::new_v4());
+            assert!(store.hand_out(&alice(), &work(), row.lease, device).await.unwrap());
+            handed.insert(0, row.lease);
+        }
+    }
+    let leases = load(&store).await.leases;
+    assert_eq!(leases[..handed.len()], handed);
+    assert_eq!(leases.len(), StoredGrant::MAX_LEASES);
 }
 
 pub(in super::super) async fn a_renewed_claim_stands_longer(store: AnyStore) {

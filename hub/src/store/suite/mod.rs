@@ -39,6 +39,7 @@ macro_rules! conformance {
             a_former_incarnation_is_taken_over_at_once
             of_many_who_claim_at_once_one_wins
             fences_rise_and_leases_are_bounded
+            a_lease_that_was_handed_out_is_remembered
             a_renewed_claim_stands_longer
             the_refresh_token_is_handed_out_only_under_a_live_claim
             // commits

@@ -31,10 +31,7 @@ fn next_seq(rows: &dyn Rows, changes: &mut Changes, user: &UserId) -> Answer<Seq
 /// Writes a claim into a record.
 pub(super) fn take(record: &mut StoredGrant, claim: Claim) {
     record.fence = claim.fence;
-    if record.leases.len() >= StoredGrant::MAX_LEASES {
-        record.leases.drain(..=record.leases.len() - StoredGrant::MAX_LEASES);
-    }
-    record.leases.push(claim.lease);
+    record.remember_lease(claim.lease);
     record.claim = Some(claim);
 }
 
@@ -79,8 +76,9 @@ pub(in super::super) fn renew(
     lease: LeaseId,
     ttl_ms: u64,
 ) -> Answer<Judged<bool>> {
-    change_claim(rows, at, lease, |claim| {
+    change_claim(rows, at, lease, |record, mut claim| {
         claim.expires_at = Unix(now.0.saturating_add(ttl_ms));
+        record.claim = Some(claim);
         true
     })
 }
@@ -92,10 +90,12 @@ pub(in super::super) fn hand_out(
     lease: LeaseId,
     device: DeviceId,
 ) -> Answer<Judged<bool>> {
-    change_claim(rows, at, lease, |claim| {
+    change_claim(rows, at, lease, |record, mut claim| {
         let lives = now < claim.expires_at;
         if lives {
             claim.handed_to = Some(device);
+            record.claim = Some(claim);
+            record.remember_handed(lease);
         }
         lives
     })
@@ -105,19 +105,14 @@ fn change_claim(
     rows: &dyn Rows,
     at: &At,
     lease: LeaseId,
-    change: impl FnOnce(&mut Claim) -> bool,
+    change: impl FnOnce(&mut StoredGrant, Claim) -> bool,
 ) -> Answer<Judged<bool>> {
     let Some(old) = get(rows, at)? else {
         return unchanged(false);
     };
     let mut new = old.clone();
-    if !new
-        .record
-        .claim
-        .as_mut()
-        .filter(|claim| claim.lease == lease)
-        .is_some_and(change)
-    {
+    let claim = old.record.claim.clone().filter(|claim| claim.lease == lease);
+    if !claim.is_some_and(|claim| change(&mut new.record, claim)) {
         return unchanged(false);
     }
     let mut changes = Changes::default();
