@@ -255,7 +255,8 @@ impl Grant {
         let asked = flight.renewing.take().unwrap_or(cx.now.mono);
         match held {
             Ok(true) => {
-                let expires_in = (asked + self.policy.lease).since(cx.now.mono);
+                flight.lapses = asked + self.policy.lease;
+                let expires_in = flight.lapses.since(cx.now.mono);
                 self.order(Command::Extended {
                     session,
                     lease,

@@ -32,6 +32,8 @@ pub(super) struct Flight {
     pub(super) lease: Option<LeaseId>,
     /// Before the newest write was asked for that shows the lease to be held.
     pub(super) proof: Mono,
+    /// When the lease lapses, by the newest write that made it stand longer.
+    pub(super) lapses: Mono,
     /// When a renewal that is not answered yet was asked for.
     pub(super) renewing: Option<Mono>,
     /// Whether the lease was lost: nothing more may be sent.
@@ -156,6 +158,7 @@ impl Flight {
             passed_over: Vec::new(),
             lease: None,
             proof: now,
+            lapses: now,
             renewing: None,
             lost: false,
             tries: 0,
@@ -233,6 +236,7 @@ impl Grant {
         flight.purpose = purpose;
         flight.lease = Some(lease);
         flight.proof = cx.now.mono;
+        flight.lapses = cx.now.mono + self.policy.lease;
         // What may still be asked of a former lease says nothing of this one.
         flight.renewing = None;
         flight.lost = false;
@@ -327,6 +331,7 @@ impl Grant {
             self.flight = Some(Flight {
                 purpose,
                 lease: Some(lease),
+                lapses: asked + self.policy.lease,
                 ..Flight::new(self.newest(), asked, Stage::Claiming)
             });
             self.claimed(cx);

@@ -88,7 +88,7 @@ impl Grant {
             let left = self.view(record, cx.now).grace_end(doubt).since(cx.now.unix);
             send_within = send_within.min(left);
         }
-        let left = self.policy.lease.saturating_sub(age + LEASE_MARGIN);
+        let left = flight.lapses.since(cx.now.mono).saturating_sub(LEASE_MARGIN);
         Some(Ticket {
             lease,
             refresh_token: tokens.refresh_token.clone()?,
@@ -145,6 +145,7 @@ impl Grant {
         match held {
             Ok(true) => {
                 flight.proof = asked.unwrap_or(flight.proof);
+                flight.lapses = flight.proof + self.policy.lease;
                 let next = flight.proof + self.policy.lease / 3;
                 if proving {
                     self.redeem(cx);
@@ -188,7 +189,7 @@ impl Grant {
         let Some(flight) = &self.flight else {
             return;
         };
-        let left = (flight.proof + self.policy.lease).since(cx.now.mono);
+        let left = flight.lapses.since(cx.now.mono);
         let refreshing_by = flight.by.as_ref().map(|candidate| candidate.device);
         self.order(Command::Announce(Passing {
             refreshing_by,

@@ -1,6 +1,6 @@
 //! A device redeems: elected, accepted, handed the refresh token, in this order.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lockstep_protocol::{Code, DeviceId, LeaseId, SessionId, Version};
 use uuid::Uuid;
@@ -414,4 +414,31 @@ fn a_lease_that_was_handed_out_stays_good_however_many_elections_come_to_nothing
     assert!(elections > 40, "{elections}");
     publish(&mut b, 20, lease, 1, "late");
     assert_eq!(b.take_replies().last(), Some(&(20, Reply::Done(Version(2)))));
+}
+
+#[test]
+fn the_deadline_of_a_device_lies_inside_the_lease_however_late_it_accepts() {
+    let mut b = bench();
+    b.grant.set_policy(Arc::new(Policy {
+        refresher: Refresher::Device,
+        timeout: secs(60),
+        lease: secs(30),
+        ..policy()
+    }));
+    b.operator(10);
+    both(&mut b);
+    let (n, lease) = elected(&mut b);
+    b.pass(Duration::from_millis(4900));
+    accept(&mut b, n, lease);
+    let claim = b.record().claim.clone().unwrap();
+    let given = b.orders.iter().find_map(|order| match order {
+        Command::Hand {
+            send_within, deadline, ..
+        } => Some((*send_within, *deadline)),
+        _ => None,
+    });
+    let (send_within, deadline) = given.expect("the refresh token is given");
+    // The frame may be on its way for as long as the request may wait to leave.
+    assert!(b.now.unix + send_within + deadline < claim.expires_at, "{deadline:?}");
+    assert!(deadline > secs(10), "{deadline:?}");
 }
