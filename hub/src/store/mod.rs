@@ -68,7 +68,8 @@ pub trait Store: Send + Sync + 'static {
     async fn start_node(&self, node: &str) -> Answer<u64>;
 
     /// The store went back in time: in one transaction a new epoch, and every grant that is not deleted becomes
-    /// `suspect` with `reason`, its claim gone, its user's seq risen.
+    /// `suspect` with `reason`, its claim gone, its user's seq risen. Claims that are lost may have been under way: a late
+    /// result is waited for as long as any of them can last.
     async fn restored(&self, epoch: Epoch, reason: &str) -> Answer<Mark>;
 
     /// The hub has followed the store to `mark`. A shared store that comes back behind what was seen of it, or in another
@@ -218,6 +219,9 @@ pub async fn open(url: &str, base: &Path) -> Answer<Arc<dyn Store>> {
 pub async fn postgres(url: &str, pooling: &Pooling) -> Answer<Arc<dyn Store>> {
     Ok(Arc::new(postgres::open(url, pooling).await?))
 }
+
+/// Settings allow no longer lease, in milliseconds. Whoever held one when a store went back in time is done after this.
+const LONGEST_LEASE_MS: u64 = 60_000;
 
 fn fresh_epoch() -> Epoch {
     // The upper half is for the epochs that follow.

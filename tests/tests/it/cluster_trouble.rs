@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use lockstep_tests::{
-    BOUND, Cluster, Enrolled, Event, Fault, GRANT, Hub, Postgres, Session,
+    BOUND, Cluster, Enrolled, Event, Fault, GRANT, Hub, Postgres, Session, Settings,
     cluster::{HEALED, holds},
     eventually,
     provider::{Gate, Rules},
@@ -234,6 +234,43 @@ async fn a_store_that_went_back_in_time_is_noticed_at_the_start() {
         "and stays"
     );
     assert_eq!(cluster.provider.calls().len(), 1, "no old refresh token is replayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_when_the_store_went_back_is_waited_for_before_anything_is_sent_again() {
+    let rules = Rules {
+        ttl: Some(Duration::from_secs(30)),
+        ..Rules::default()
+    };
+    let patient = |settings: Settings| settings.example("timeout", "50s").example("lease", "60s");
+    let mut cluster = Cluster::with(2, true, rules, patient).await;
+    let device = cluster.user("alice").await;
+    let expired = tokio::time::Instant::now() + Duration::from_secs(31);
+    cluster.postgres.stop_at_once().await;
+    cluster.postgres.back_up().await;
+    cluster.postgres.start_again().await;
+    answers(&cluster, 0, &device).await;
+    let gate = Gate::closed();
+    cluster.provider.fault(Fault::HoldAfter(gate.clone()));
+    let (mut asking, _) = Session::connect(&cluster.hubs[0], &device, None).await;
+    asking.ask_refresh(GRANT, 1).await;
+    cluster.provider.called("alice", 1, BOUND).await;
+    witnessed(&cluster).await;
+
+    go_back(&mut cluster.postgres).await;
+    assert_eq!(asking.closed_within(HEALED).await, Some(1001));
+    tokio::time::sleep_until(expired).await;
+    cluster
+        .grant(1, "alice", "suspect", |grant| grant["health"] == "suspect")
+        .await;
+    let (mut session, _) = Session::connect(&cluster.hubs[1], &device, None).await;
+
+    let answer = session.refresh(GRANT, 1).await;
+    assert_eq!(answer["code"], "suspect", "{answer}");
+    assert_eq!(cluster.provider.calls().len(), 1, "the first is still under way");
+    gate.open();
+    holds(&mut session, 2).await;
+    assert!(cluster.provider.overlapping().is_empty());
 }
 
 /// A standby is waited for that is not there: what was written stands, and nobody is told.

@@ -7,7 +7,7 @@ use lockstep_protocol::Epoch;
 use sqlx::{postgres::PgRow, types::Json};
 
 use super::{
-    super::{Answer, Mark, Sealed, StoreError},
+    super::{Answer, LONGEST_LEASE_MS, Mark, Sealed, StoreError},
     claims::{bytes, key},
     record::{Cells, no_claim, text},
     run::Postgres,
@@ -20,6 +20,8 @@ const MAKE_MARK: &str = "INSERT INTO lockstep.meta (epoch) VALUES ($1) ON CONFLI
 
 pub(super) const MARK: &str =
     "SELECT epoch, (SELECT sum(commits)::bigint FROM lockstep.marks) AS commits FROM lockstep.meta";
+
+const CLOCK: &str = "SELECT lockstep.now_ms() AS now";
 
 const PROBE: &str = "UPDATE lockstep.meta SET probed_at = lockstep.now_ms()";
 
@@ -37,7 +39,8 @@ const SHARE: &str = "INSERT INTO lockstep.shared (name, key_id, sealed) VALUES (
 /// Everybody else waits: no grant may change while all are doubted.
 const LOCK: &str = "LOCK TABLE lockstep.users, lockstep.grants IN SHARE ROW EXCLUSIVE MODE";
 
-/// A refresh token may have been used up in the time that is lost: no grace counts, and nothing is left of a claim.
+/// A refresh token may have been used up in the time that is lost: no grace counts, and nothing is left of a claim that may
+/// still be under way.
 const DOUBT: &str = concat!(
     "WITH doubtful AS (SELECT user_id AS who, name AS what, users.seq AS upto, \
      row_number() OVER (PARTITION BY user_id ORDER BY name) AS nth \
@@ -66,9 +69,7 @@ impl Postgres {
     }
 
     pub(super) async fn read_clock(&self) -> Answer<Unix> {
-        let row = self.read(sqlx::query("SELECT lockstep.now_ms() AS now")).await?;
-        let row = row.ok_or_else(|| StoreError::Refused("postgres: no clock".into()))?;
-        Ok(Unix(Cells(&row).number("now")?))
+        clock(self.read(sqlx::query(CLOCK)).await?.as_ref())
     }
 
     pub(super) async fn write_probe(&self) -> Answer<()> {
@@ -108,16 +109,17 @@ impl Postgres {
 
     pub(super) async fn doubt_everything(&self, epoch: Epoch, reason: &str) -> Answer<Mark> {
         let reason = text(reason);
+        let mut transaction = self.begin(&self.aside, DOUBT_WITHIN).await?;
+        transaction.execute(sqlx::query(LOCK)).await?;
+        let now = clock(transaction.all(sqlx::query(CLOCK)).await?.first())?;
         let doubt = Doubt {
             since: Unix(0),
-            late_until: None,
+            late_until: Some(Unix(now.0.saturating_add(LONGEST_LEASE_MS))),
             last_try: false,
             conflict: false,
             dead: false,
             reason: reason.clone().into_owned(),
         };
-        let mut transaction = self.begin(&self.aside, DOUBT_WITHIN).await?;
-        transaction.execute(sqlx::query(LOCK)).await?;
         let statement = sqlx::query(DOUBT).bind(&*reason).bind(Json(doubt));
         transaction.execute(statement).await?;
         let statement = sqlx::query(NEW_EPOCH).bind(epoch.0.cast_signed());
@@ -128,6 +130,11 @@ impl Postgres {
         self.horizon.follow(mark);
         Ok(mark)
     }
+}
+
+fn clock(row: Option<&PgRow>) -> Answer<Unix> {
+    let row = row.ok_or_else(|| StoreError::Refused("postgres: no clock".into()))?;
+    Ok(Unix(Cells(row).number("now")?))
 }
 
 pub(super) fn mark(row: Option<&PgRow>) -> Answer<Mark> {

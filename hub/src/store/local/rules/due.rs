@@ -16,7 +16,7 @@ use lockstep_protocol::{GrantName, LeaseId, UserId};
 
 use super::{
     super::{
-        super::{Answer, Due, DueQuery},
+        super::{Answer, Due, DueQuery, LONGEST_LEASE_MS},
         key::{Key, corrupt},
         row::{self, DueEntry, GrantRow},
         rows::{Changes, Judged, Rows},
@@ -26,9 +26,6 @@ use super::{
 
 /// The most entries of the index that one call looks at, so that a crowd of unused grants holds nobody up.
 const MOST_LOOKED_AT: usize = 4096;
-
-/// Claims of former incarnations are looked for this far ahead: settings allow no longer lease.
-const LONGEST_LEASE_MS: u64 = 60_000;
 
 pub(in super::super) fn claim_due(rows: &dyn Rows, now: Unix, query: &DueQuery) -> Answer<Judged<Vec<Due>>> {
     let mut round = Round {
@@ -68,6 +65,7 @@ impl Round<'_> {
         let Some(lease) = self.leases.peek().copied() else {
             return Ok(ControlFlow::Break(()));
         };
+        // Claims of former incarnations stand no further ahead.
         if ahead > LONGEST_LEASE_MS || self.looked_at >= MOST_LOOKED_AT {
             return Ok(ControlFlow::Break(()));
         }

@@ -10,7 +10,7 @@ use lockstep_protocol::Epoch;
 
 use super::{
     super::{
-        super::{Answer, Sealed, StoredGrant},
+        super::{Answer, LONGEST_LEASE_MS, Sealed, StoredGrant},
         key::Key,
         row::{self, GrantRow, NodeRow, ProbeRow, UserRow},
         rows::{Changes, Judged, Rows, unchanged},
@@ -59,7 +59,7 @@ fn put_shared(key: Key, value: Sealed) -> Judged<Sealed> {
     Judged { answer: value, changes }
 }
 
-pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) -> Answer<Judged<()>> {
+pub(in super::super) fn restored(rows: &dyn Rows, now: Unix, epoch: Epoch, reason: &str) -> Answer<Judged<()>> {
     let mut changes = Changes {
         epoch: Some(epoch),
         ..Changes::default()
@@ -80,6 +80,7 @@ pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) ->
                             seq,
                             ..old.record.clone()
                         },
+                        now,
                         reason,
                     );
                     let mut new = GrantRow {
@@ -98,8 +99,9 @@ pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) ->
     Ok(Judged { answer: (), changes })
 }
 
-/// Its refresh token may have been used up in the time that is lost: no grace counts, and nothing is left of a claim.
-fn doubtful(record: StoredGrant, reason: &str) -> StoredGrant {
+/// Its refresh token may have been used up in the time that is lost: no grace counts, and nothing is left of a claim that may
+/// still be under way.
+fn doubtful(record: StoredGrant, now: Unix, reason: &str) -> StoredGrant {
     StoredGrant {
         health: Health::Suspect,
         reason: Some(reason.to_owned()),
@@ -109,7 +111,7 @@ fn doubtful(record: StoredGrant, reason: &str) -> StoredGrant {
         due_at: record.expires_at,
         doubt: Some(Doubt {
             since: Unix(0),
-            late_until: None,
+            late_until: Some(Unix(now.0.saturating_add(LONGEST_LEASE_MS))),
             last_try: false,
             conflict: false,
             dead: false,
