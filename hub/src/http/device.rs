@@ -43,7 +43,12 @@ pub(super) async fn token(
     let Query(query) = query.map_err(|_| Problem::new(Code::BadFrame, "min_validity is a number of seconds"))?;
     let user = hub.user(&principal.user).await?;
     let min_validity = Duration::from_secs(query.min_validity.unwrap_or(MIN_VALIDITY));
-    serve_token::serve(&hub, &user, &grant, min_validity).await.map(Answer)
+    let token = serve_token::serve(&hub, &user, &grant, min_validity).await?;
+    // A redeem may have been waited for.
+    if hub.identity.is_revoked(principal.device) {
+        return Err(Problem::new(Code::Unauthorized, "the device is revoked"));
+    }
+    Ok(Answer(token))
 }
 
 /// `POST /v1/grants/{provider}/{account}/refresh`.

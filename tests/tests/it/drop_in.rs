@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use lockstep_tests::{
-    Answer, Enrolled, Fault, GRANT, Scene,
+    Answer, BOUND, Enrolled, Fault, GRANT, Scene,
     admin::http,
     eventually,
-    provider::{Reply, Rules},
+    provider::{Gate, Reply, Rules},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -165,4 +165,39 @@ async fn a_slave_is_revocable_alone_and_with_its_device() {
     scene.admin.revoke(&device).await.expect(204);
     assert_eq!(scene.oauth_token(&other).await.expect(400)["error"], "invalid_grant");
     scene.admin.delete_grant("alice", GRANT).await.expect(204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_revoked_while_a_redeem_is_waited_for_is_given_nothing_of_it() {
+    let scene = Scene::set(|settings| settings.example("lead", "0s")).await;
+    let gate = Gate::closed();
+    scene.provider.fault(Fault::HoldBefore(gate.clone()));
+    let mut login = scene.provider.login("alice").login();
+    login["expires_in"] = json!(1);
+    scene.admin.login("alice", GRANT, &login).await.expect(200);
+    let (device, other) = (scene.admin.enrol("alice").await, scene.admin.enrol("alice").await);
+    let slaves = [slave(&scene, &device).await, slave(&scene, &other).await];
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let revoking = async {
+        scene.provider.called("alice", 1, BOUND).await;
+        // Until both have joined it.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(scene.admin.revoke(&device).await.status, 204);
+        let gone = [("token", slaves[1].as_str())];
+        let dropped = http().post(scene.hub.url("/oauth/revoke")).form(&gone);
+        assert_eq!(Answer::to(dropped).await.status, 200);
+        gate.open();
+    };
+
+    let (told, one, two, ()) = tokio::join!(
+        scene.get_token(&device, GRANT, ""),
+        scene.oauth_token(&slaves[0]),
+        scene.oauth_token(&slaves[1]),
+        revoking
+    );
+    assert_eq!(told.status, 401, "{}", told.body);
+    for answer in [one, two] {
+        assert_eq!(answer.expect(400)["error"], "invalid_grant");
+    }
+    scene.get_token(&other, GRANT, "").await.expect(200);
 }

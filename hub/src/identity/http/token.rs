@@ -12,13 +12,19 @@ use super::{
     device_flow,
     params::Params,
 };
-use crate::identity::{Exchanged, GrantTrouble, IdentityError, Refused, device_token, enrol::SLAVE_PREFIX, token};
+use crate::{
+    clock,
+    identity::{Exchanged, GrantTrouble, IdentityError, Refused, device_token, enrol::SLAVE_PREFIX, token},
+};
 
 /// How much life a token must have left that is given out: clients refresh ahead by up to this much. The grant caps it at
 /// half the token's life.
 const MIN_VALIDITY: Duration = Duration::from_secs(60);
 /// `expires_in` of a token whose provider did not say: clients fail without one.
 const UNKNOWN_EXPIRY: u64 = 3600;
+
+/// A slave may be revoked while a redeem is waited for: one that was looked up longer ago is looked up once more.
+const LOOKED_UP_FOR: Duration = Duration::from_millis(500);
 
 /// A successful answer (RFC 6749 section 5.1). All fields always: stock clients break over each that is missing.
 #[derive(Serialize)]
@@ -81,11 +87,16 @@ async fn device_access(door: &Door, presented: &Secret) -> Result<TokenAnswer, O
 async fn provider_access(door: &Door, presented: &Secret, asked: Option<&str>) -> Result<TokenAnswer, OAuthError> {
     let slave = door.identity.slave(presented).await.map_err(failed)?;
     let slave = slave.ok_or_else(OAuthError::invalid_grant)?;
+    let looked = clock::mono();
     let token = door
         .grants
         .token(&slave.user, &slave.grant, MIN_VALIDITY)
         .await
         .map_err(trouble)?;
+    if clock::mono().since(looked) >= LOOKED_UP_FOR {
+        let slave = door.identity.slave(presented).await.map_err(failed)?;
+        slave.ok_or_else(OAuthError::invalid_grant)?;
+    }
     Ok(TokenAnswer {
         expires_in: remaining(&token),
         access_token: token.access_token,
