@@ -68,8 +68,8 @@ pub trait Store: Send + Sync + 'static {
     async fn start_node(&self, node: &str) -> Answer<u64>;
 
     /// The store went back in time: in one transaction a new epoch, and every grant that is not deleted becomes
-    /// `suspect` with `reason`, its claim gone, its user's seq risen. Claims that are lost may have been under way: a late
-    /// result is waited for as long as any of them can last.
+    /// `suspect` with `reason`, its claim gone, its user's seq risen. Of a store with several nodes claims that are lost may
+    /// have been under way: a late result is waited for as long as any of them can last.
     async fn restored(&self, epoch: Epoch, reason: &str) -> Answer<Mark>;
 
     /// The hub has followed the store to `mark`. A shared store that comes back behind what was seen of it, or in another

@@ -70,7 +70,7 @@ impl<B: Backend> Store for Local<B> {
     async fn restored(&self, epoch: Epoch, reason: &str) -> Answer<Mark> {
         let reason = reason.to_owned();
         self.0
-            .write(move |rows, now| node::restored(rows, now, epoch, &reason))
+            .write(move |rows, _| node::restored(rows, epoch, &reason))
             .await?;
         self.mark().await
     }

@@ -10,7 +10,7 @@ use lockstep_protocol::Epoch;
 
 use super::{
     super::{
-        super::{Answer, LONGEST_LEASE_MS, Sealed, StoredGrant},
+        super::{Answer, Sealed, StoredGrant},
         key::Key,
         row::{self, GrantRow, NodeRow, ProbeRow, UserRow},
         rows::{Changes, Judged, Rows, unchanged},
@@ -59,7 +59,7 @@ fn put_shared(key: Key, value: Sealed) -> Judged<Sealed> {
     Judged { answer: value, changes }
 }
 
-pub(in super::super) fn restored(rows: &dyn Rows, now: Unix, epoch: Epoch, reason: &str) -> Answer<Judged<()>> {
+pub(in super::super) fn restored(rows: &dyn Rows, epoch: Epoch, reason: &str) -> Answer<Judged<()>> {
     let mut changes = Changes {
         epoch: Some(epoch),
         ..Changes::default()
@@ -80,7 +80,6 @@ pub(in super::super) fn restored(rows: &dyn Rows, now: Unix, epoch: Epoch, reaso
                             seq,
                             ..old.record.clone()
                         },
-                        now,
                         reason,
                     );
                     let mut new = GrantRow {
@@ -99,9 +98,9 @@ pub(in super::super) fn restored(rows: &dyn Rows, now: Unix, epoch: Epoch, reaso
     Ok(Judged { answer: (), changes })
 }
 
-/// Its refresh token may have been used up in the time that is lost: no grace counts, and nothing is left of a claim that may
-/// still be under way.
-fn doubtful(record: StoredGrant, now: Unix, reason: &str) -> StoredGrant {
+/// Its refresh token may have been used up in the time that is lost: no grace counts, and nothing is left of a claim. Of those
+/// that are lost nothing is under way: a local store has one node, and it was stopped.
+fn doubtful(record: StoredGrant, reason: &str) -> StoredGrant {
     StoredGrant {
         health: Health::Suspect,
         reason: Some(reason.to_owned()),
@@ -111,7 +110,7 @@ fn doubtful(record: StoredGrant, now: Unix, reason: &str) -> StoredGrant {
         due_at: record.expires_at,
         doubt: Some(Doubt {
             since: Unix(0),
-            late_until: Some(Unix(now.0.saturating_add(LONGEST_LEASE_MS))),
+            late_until: None,
             last_try: false,
             conflict: false,
             dead: false,
