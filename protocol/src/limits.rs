@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// The largest frame, in bytes of its JSON text. A larger one ends the session with close code 1009.
 pub const MAX_FRAME: usize = 64 * 1024;
+/// The longest access or refresh token, in bytes: with its grant's name and the longest scope it fits into a frame.
+pub const MAX_TOKEN: usize = 32 * 1024;
+/// The longest scope, in bytes.
+pub const MAX_SCOPE: usize = 16 * 1024;
 /// How long after the connection opens `hello` must have arrived.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// How long a session may owe an ack for something it was sent before it is closed with 4408.

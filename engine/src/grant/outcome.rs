@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use lockstep_protocol::Secret;
+use lockstep_protocol::{
+    Secret,
+    limits::{MAX_SCOPE, MAX_TOKEN},
+};
 use serde_json::{Map, Value};
 
 use super::ProviderReply;
@@ -61,8 +64,6 @@ pub(super) struct Issued {
     pub(super) refresh_expires_in: Option<Duration>,
 }
 
-/// The longest token taken: more would not fit into a frame.
-const LONGEST_TOKEN: usize = 32 * 1024;
 /// The longest life believed; keeps arithmetic and the wire's numbers in range.
 const LONGEST_LIFE: u64 = 100 * 365 * 24 * 3600;
 
@@ -159,7 +160,7 @@ fn issued(object: &Map<String, Value>) -> Option<Issued> {
     };
     let access_token = token("access_token")?;
     let refresh_token = token("refresh_token");
-    let too_long = |token: &Secret| token.len() > LONGEST_TOKEN;
+    let too_long = |token: &Secret| token.len() > MAX_TOKEN;
     if too_long(&access_token) || refresh_token.as_ref().is_some_and(too_long) {
         return None;
     }
@@ -186,11 +187,13 @@ pub(super) fn token_type(text: Option<&str>) -> String {
 }
 
 fn scope(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(items) => Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
-        _ => None,
-    }
+    let scope = match value? {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        _ => return None,
+    };
+    // One too long for a frame is no reason to throw a token away.
+    Some(scope).filter(|scope| scope.len() <= MAX_SCOPE)
 }
 
 /// Seconds as a number or as a text. Zero or less is no life that anybody could use: unknown.

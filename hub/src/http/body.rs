@@ -6,7 +6,10 @@ use axum::{
     http::{StatusCode, request::Parts},
 };
 use lockstep_engine::{grant::Login, record::TokenSet, time::Unix};
-use lockstep_protocol::{Code, GrantName, Secret, UserId};
+use lockstep_protocol::{
+    Code, GrantName, Secret, UserId,
+    limits::{MAX_SCOPE, MAX_TOKEN},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::problem::Problem;
@@ -134,6 +137,14 @@ impl LoginBody {
             .any(Secret::is_empty)
         {
             return Err(unusable("a token is empty"));
+        }
+        let is_long = |token: &Option<Secret>| token.as_ref().is_some_and(|token| token.len() > MAX_TOKEN);
+        let scope = self.scope.as_ref().map_or(0, String::len);
+        if is_long(&self.access_token) || is_long(&self.refresh_token) || scope > MAX_SCOPE {
+            return Err(Problem::new(
+                Code::TooLarge,
+                "a token or its scope would not fit into a frame",
+            ));
         }
         let at = |seconds: Option<u64>| match seconds {
             Some(seconds) if seconds > MOST_SECONDS => Err(unusable("a token cannot live that long")),

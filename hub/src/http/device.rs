@@ -99,6 +99,13 @@ pub(super) async fn offer(
         let refused = Problem::new(Code::Unauthorized, "this device is not enrolled to offer logins");
         return Err(refused.with_status(StatusCode::FORBIDDEN));
     }
+    let user = hub.user(&principal.user).await?;
+    if user.lock().is_full_for(&grant) {
+        return Err(Problem::new(
+            Code::TooLarge,
+            "the user has as many grants as one may have",
+        ));
+    }
     let by = By::Device(principal.device);
     admin::take_login(&hub, &principal.user, grant, body.0, by).await
 }

@@ -34,6 +34,9 @@ pub use waiter::Waiter;
 
 use crate::{provider::Permit, session::Session, spool::Reserved};
 
+/// The most grants of one user that devices may bring about: each change of one looks at all of them.
+const MOST_GRANTS: usize = 1000;
+
 /// One user.
 pub struct User {
     /// Whose state this is.
@@ -209,6 +212,11 @@ impl Inner {
             || self
                 .record(grant)
                 .is_some_and(|record| record.health != Durable::Deleted)
+    }
+
+    /// Whether a device may not bring this grant, because it would be one too many. Tombstones count: they stay.
+    pub fn is_full_for(&self, grant: &GrantName) -> bool {
+        self.slots.len() >= MOST_GRANTS && !self.slots.contains_key(grant)
     }
 
     /// What its machine knows of a grant; of a deleted one its tombstone.

@@ -118,13 +118,28 @@ async fn logins_that_make_no_sense_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_would_not_fit_into_a_frame_is_refused_at_the_door() {
     let scene = Scene::new().await;
-    let huge = json!({"access_token": "x".repeat(70_000)});
-    let answer = scene.admin.login("alice", GRANT, &huge).await;
-    assert!(
-        matches!(answer.status, 400 | 413 | 422),
-        "{}: {}",
-        answer.status,
-        answer.body
+    let (most, scope) = ("x".repeat(32 * 1024), "y".repeat(16 * 1024));
+    let mut session = Session::fresh(&scene.hub, &scene.admin.enrol("alice").await).await;
+    for huge in [
+        json!({"access_token": "x".repeat(70_000)}),
+        json!({"access_token": format!("{most}x")}),
+        json!({"access_token": "at", "refresh_token": format!("{most}x")}),
+        json!({"access_token": "at", "scope": format!("{scope}y")}),
+    ] {
+        let answer = scene.admin.login("alice", GRANT, &huge).await;
+        assert_eq!(
+            (answer.status, answer.text("code")),
+            (413, "too_large"),
+            "{}",
+            answer.body
+        );
+    }
+    let large = json!({"access_token": most, "scope": scope});
+    scene.admin.login("alice", GRANT, &large).await.expect(200);
+    session.settle().await;
+    assert_eq!(
+        session.token(GRANT).expect("a token")["access_token"],
+        large["access_token"]
     );
 }
 

@@ -277,6 +277,33 @@ async fn polling_devices_and_sockets_hold_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_cannot_offer_grants_without_end() {
+    let scene = Scene::set(|settings| settings.set("server.limits.requests_per_second_per_device", 0)).await;
+    let device = scene
+        .admin
+        .enrol_as("alice", &json!({"kind": "cli", "name": "x", "may_offer": true}))
+        .await;
+    let offer = async |n: usize| {
+        let request = http().put(scene.hub.url(&format!("/v1/grants/example/{n}")));
+        let login = json!({"access_token": format!("at-{n}-{}", uuid::Uuid::new_v4())});
+        Answer::to(request.bearer_auth(&device.access_token).json(&login)).await
+    };
+    for some in (0..1000).collect::<Vec<_>>().chunks(50) {
+        for answer in futures::future::join_all(some.iter().map(|n| offer(*n))).await {
+            answer.expect(200);
+        }
+    }
+    let refused = offer(1000).await;
+    assert_eq!(
+        (refused.status, refused.text("code")),
+        (413, "too_large"),
+        "{}",
+        refused.body
+    );
+    offer(7).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_device_with_the_right_may_offer_a_fresh_login() {
     let scene = Scene::new().await;
     let without = scene.user("alice").await;
