@@ -32,7 +32,7 @@ impl Answer {
     /// # Errors
     /// When no answer comes.
     pub async fn try_to(request: RequestBuilder) -> reqwest::Result<Self> {
-        let response = request.timeout(Duration::from_secs(90)).send().await?;
+        let response = request.send().await?;
         let status = response.status().as_u16();
         let headers = response
             .headers()
@@ -72,7 +72,7 @@ impl Answer {
     }
 }
 
-/// A client without proxies, pools or patience: what a test says goes to the hub as it is.
+/// A client without proxies, pools or redirects: what a test says goes to the hub as it is.
 ///
 /// # Panics
 /// When the system has no TLS roots at all.
@@ -83,6 +83,8 @@ pub fn http() -> Client {
             .no_proxy()
             .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())
+            // A request may ask for less.
+            .timeout(Duration::from_secs(90))
             .build()
             .expect("an HTTP client")
     });
