@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_protocol::{
-    Secret,
-    limits::{MAX_SCOPE, MAX_TOKEN},
-};
+use lockstep_protocol::{Secret, limits::fits};
 use serde_json::{Map, Value};
 
 use super::ProviderReply;
@@ -160,15 +157,16 @@ fn issued(object: &Map<String, Value>) -> Option<Issued> {
     };
     let access_token = token("access_token")?;
     let refresh_token = token("refresh_token");
-    let too_long = |token: &Secret| token.len() > MAX_TOKEN;
-    if too_long(&access_token) || refresh_token.as_ref().is_some_and(too_long) {
+    if !fits(&access_token, None) || refresh_token.as_ref().is_some_and(|token| !fits(token, None)) {
         return None;
     }
+    // A scope too long for a frame is no reason to throw a token away.
+    let scope = scope(object.get("scope")).filter(|scope| fits(&access_token, Some(scope)));
     Some(Issued {
         access_token,
         refresh_token,
         token_type: token_type(object.get("token_type").and_then(Value::as_str)),
-        scope: scope(object.get("scope")),
+        scope,
         expires_in: life(object.get("expires_in")),
         refresh_expires_in: life(
             object
@@ -187,13 +185,11 @@ pub(super) fn token_type(text: Option<&str>) -> String {
 }
 
 fn scope(value: Option<&Value>) -> Option<String> {
-    let scope = match value? {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-        _ => return None,
-    };
-    // One too long for a frame is no reason to throw a token away.
-    Some(scope).filter(|scope| scope.len() <= MAX_SCOPE)
+    match value? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
+        _ => None,
+    }
 }
 
 /// Seconds as a number or as a text. Zero or less is no life that anybody could use: unknown.

@@ -6,10 +6,7 @@ use axum::{
     http::{StatusCode, request::Parts},
 };
 use lockstep_engine::{grant::Login, record::TokenSet, time::Unix};
-use lockstep_protocol::{
-    Code, GrantName, Secret, UserId,
-    limits::{MAX_SCOPE, MAX_TOKEN},
-};
+use lockstep_protocol::{Code, GrantName, Secret, UserId, limits::fits};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::problem::Problem;
@@ -138,9 +135,8 @@ impl LoginBody {
         {
             return Err(unusable("a token is empty"));
         }
-        let is_long = |token: &Option<Secret>| token.as_ref().is_some_and(|token| token.len() > MAX_TOKEN);
-        let scope = self.scope.as_ref().map_or(0, String::len);
-        if is_long(&self.access_token) || is_long(&self.refresh_token) || scope > MAX_SCOPE {
+        let is_long = |token: &Option<Secret>| token.as_ref().is_some_and(|token| !fits(token, self.scope.as_deref()));
+        if is_long(&self.refresh_token) || is_long(&self.access_token) {
             return Err(Problem::new(
                 Code::TooLarge,
                 "a token or its scope would not fit into a frame",

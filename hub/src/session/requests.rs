@@ -6,7 +6,7 @@ use lockstep_engine::grant::{Ask, Asker, Input, ProviderReply, WaiterId};
 use lockstep_protocol::{
     BadFrame, ClientFrame, Code, Epoch, GrantName, HubFrame, RequestId, Secret, encode,
     frame::{Error, Failed, Publish, Refresh},
-    limits::{MAX_SCOPE, MAX_TOKEN},
+    limits::fits,
 };
 
 use super::live::Live;
@@ -127,9 +127,8 @@ fn take_publish(live: &Live, publish: Publish) {
     if !live.knows(&grant, Some(&id)) || !live.may_redeem(&grant, Some(&id)) || !live.same_epoch(epoch, &grant, &id) {
         return;
     }
-    let is_long = |token: &Secret| token.len() > MAX_TOKEN;
-    let scope = token.scope.as_ref().map_or(0, String::len);
-    if is_long(&token.access_token) || token.refresh_token.as_ref().is_some_and(is_long) || scope > MAX_SCOPE {
+    let is_long = |secret: &Secret| !fits(secret, token.scope.as_deref());
+    if is_long(&token.access_token) || token.refresh_token.as_ref().is_some_and(is_long) {
         let why = "a token or its scope would not fit into a frame";
         return live.session.say(&refusal(Some(id), Some(grant), Code::TooLarge, why));
     }
