@@ -345,5 +345,11 @@ fn redeemed_under(record: &GrantRecord, lease: LeaseId) -> Option<&TokenSet> {
 }
 
 fn is_its_commit(record: &GrantRecord, landing: &Landing) -> bool {
-    record.version == landing.from.next() && record.committed_by == Some(landing.lease)
+    record.version == landing.from.next() && is_committed(record, landing.lease, landing.tokens.refresh_token.as_ref())
+}
+
+/// Whether the newest version is the result of a lease: one lease may bring two results, if its holder redeemed twice.
+pub(super) fn is_committed(record: &GrantRecord, lease: LeaseId, refresh_token: Option<&Secret>) -> bool {
+    let standing = record.tokens.as_ref().and_then(|tokens| tokens.refresh_token.as_ref());
+    record.committed_by == Some(lease) && (refresh_token.is_none() || refresh_token == standing)
 }

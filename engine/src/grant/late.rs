@@ -6,7 +6,7 @@ use super::{
     Command, Cx, Grant, Input, Reply, WaiterId,
     broken::Broken,
     flight,
-    landing::{Landing, MOST_LANDINGS, Spool, Stage},
+    landing::{Landing, MOST_LANDINGS, Spool, Stage, is_committed},
     outcome::{Issued, seconds_of_life, token_type},
     read::unknown_grant,
 };
@@ -25,7 +25,7 @@ impl Grant {
         if record.health == Health::Deleted {
             return self.answer(waiter, Reply::failed(Code::Superseded, "the grant was deleted"));
         }
-        if version == from.next() && record.committed_by == Some(lease) {
+        if version == from.next() && is_committed(record, lease, publish.token.refresh_token.as_ref()) {
             return self.answer(waiter, Reply::Done(version));
         }
         if self.is_only_offered(lease) {

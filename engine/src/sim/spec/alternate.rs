@@ -43,6 +43,25 @@ fn the_second_publisher_is_told_that_a_newer_version_is_committed() {
 }
 
 #[test]
+fn a_holder_that_redeemed_twice_has_both_results_kept() {
+    let mut b = strict();
+    let lease = claim_of(&mut b, "b", 1, Purpose::Redeem).lease;
+    publish(&mut b, 20, lease, 1, "2");
+    publish(&mut b, 21, lease, 1, "2");
+    assert_eq!(
+        b.take_replies(),
+        [(20, Reply::Done(Version(2))), (21, Reply::Done(Version(2)))],
+        "the same again changes nothing"
+    );
+    publish(&mut b, 22, lease, 1, "other");
+    assert_eq!(code(&mut b), Code::Superseded);
+    assert_eq!(
+        b.record().alternate.as_ref().unwrap().refresh_token,
+        Some("rt-other".into())
+    );
+}
+
+#[test]
 fn a_conflict_tries_it_before_the_grant_is_given_up() {
     let mut b = with_alternate();
     b.operator(30);
