@@ -21,17 +21,21 @@ pub struct Wire {
 
 /// Bytes that the socket did not take yet. Whole messages enter; what is left of one leaves first.
 #[derive(Default)]
-pub struct Backlog(Vec<u8>);
+pub struct Backlog {
+    bytes: Vec<u8>,
+    /// Others wait inside of TLS: they are not counted here, and nobody but whoever drains sends them.
+    inside_tls: bool,
+}
 
 impl Backlog {
     /// Nothing waits.
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty() && !self.inside_tls
     }
 
-    /// How many bytes wait.
+    /// How many bytes wait, beside those inside of TLS.
     pub const fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 
@@ -72,12 +76,12 @@ impl Wire {
     /// # Errors
     /// When the connection is broken.
     pub fn send(&self, backlog: &mut Backlog, bytes: &[u8]) -> io::Result<()> {
-        if !backlog.is_empty() {
-            backlog.0.extend_from_slice(bytes);
-            return Ok(());
+        let mut sent = 0;
+        if backlog.is_empty() {
+            sent = self.push(bytes)?;
+            backlog.inside_tls = !self.flush_tls()?;
         }
-        let sent = self.push(bytes)?;
-        backlog.0.extend_from_slice(&bytes[sent..]);
+        backlog.bytes.extend_from_slice(&bytes[sent..]);
         Ok(())
     }
 
@@ -86,15 +90,16 @@ impl Wire {
     /// # Errors
     /// When the connection is broken.
     pub fn drain(&self, backlog: &mut Backlog) -> io::Result<bool> {
-        if !backlog.is_empty() {
-            let sent = self.push(&backlog.0)?;
-            backlog.0.drain(..sent);
-            if backlog.is_empty() {
+        if !backlog.bytes.is_empty() {
+            let sent = self.push(&backlog.bytes)?;
+            backlog.bytes.drain(..sent);
+            if backlog.bytes.is_empty() {
                 // A slow device was a flag, and leaves no memory behind.
-                backlog.0 = Vec::new();
+                backlog.bytes = Vec::new();
             }
         }
-        Ok(backlog.is_empty() && self.flush_tls()?)
+        backlog.inside_tls = !self.flush_tls()?;
+        Ok(backlog.is_empty())
     }
 
     /// Writes as much as the socket takes.

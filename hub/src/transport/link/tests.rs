@@ -1,11 +1,23 @@
 use std::time::Duration;
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use socket2::SockRef;
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore, ServerConfig,
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{PrivateKeyDer, ServerName},
+    },
+};
 
 use super::*;
+use crate::transport::socket::{Received, Socket};
 use crate::user::{
     User,
     sample::{face, grant, record},
@@ -18,6 +30,41 @@ async fn link() -> (Link, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (here, there) = tokio::join!(listener.accept(), TcpStream::connect(listener.local_addr().unwrap()));
     (Link::new(Wire::new(here.unwrap().0, None)), there.unwrap())
+}
+
+/// The same with TLS, whose library keeps what the socket does not take.
+async fn link_with_tls() -> (Link, TlsStream<TcpStream>) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let provider = Arc::new(default_provider());
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], PrivateKeyDer::from(signing_key))
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (here, there) = tokio::join!(listener.accept(), TcpStream::connect(listener.local_addr().unwrap()));
+    let there = there.unwrap();
+    SockRef::from(&there).set_recv_buffer_size(4 * 1024).unwrap();
+    let (acceptor, connector) = (
+        TlsAcceptor::from(Arc::new(server)),
+        TlsConnector::from(Arc::new(client)),
+    );
+    let (here, there) = tokio::join!(
+        acceptor.accept(here.unwrap().0),
+        connector.connect(ServerName::try_from("localhost").unwrap(), there),
+    );
+    let (tcp, tls) = here.unwrap().into_inner();
+    // Less than the library keeps, as on a slow network: it takes the socket several turns to take all of that.
+    SockRef::from(&tcp).set_send_buffer_size(4 * 1024).unwrap();
+    (Link::new(Wire::new(tcp, Some(tls))), there.unwrap())
 }
 
 /// A board that is complete up to `seq`.
@@ -120,4 +167,41 @@ async fn p6_a_device_that_does_not_read_is_sent_only_the_newest_once_it_does() {
         (1..100).all(|missed| !sent(version + missed)),
         "and none of those between"
     );
+}
+
+/// The same over TLS. What the library has taken and the socket has not still waits: the link is drained only when that
+/// has gone too, and the newest is offered then.
+#[tokio::test]
+async fn p4_a_slow_device_behind_tls_is_offered_the_newest_once_it_reads_again() {
+    let (link, mut there) = link_with_tls().await;
+    link.open(b"", Seq(0), false, START).unwrap();
+    let mut version = 0;
+    while !link.is_blocked() {
+        version += 1;
+        link.offer(&board_with(version), START);
+    }
+    link.offer(&board_with(version + 1), START);
+
+    let link = Arc::new(link);
+    let mut socket = Socket::new(Arc::clone(&link), &bytes::Bytes::new());
+    let served = tokio::spawn(async move {
+        while let Ok(received) = std::future::poll_fn(|cx| socket.poll_next(cx)).await {
+            if matches!(received, Received::Drained) {
+                link.offer(&board_with(version + 1), START);
+            }
+        }
+    });
+    let newest = format!("\"at-{}\"", version + 1);
+    let mut read = String::new();
+    let brought = tokio::time::timeout(Duration::from_secs(10), async {
+        let mut bytes = vec![0; 1024];
+        while !read.contains(&newest) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let more = there.read(&mut bytes).await.unwrap();
+            read.push_str(&String::from_utf8_lossy(&bytes[..more]));
+        }
+    });
+    let brought = brought.await;
+    served.abort();
+    assert!(brought.is_ok(), "it was never brought to the newest");
 }
