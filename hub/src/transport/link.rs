@@ -17,7 +17,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::wire::{Backlog, Wire};
 use crate::{telemetry::metrics, user::Board};
 
-/// The most that may wait for a socket, in bytes. Pushes never wait (newest-only); this bounds answers to requests.
+/// The most outside of the state that may wait for a socket, in bytes. Pushes never wait (newest-only); this bounds answers
+/// to requests.
 const MOST_BACKLOG: usize = 256 * 1024;
 /// No close asked for.
 const OPEN: u16 = 0;
@@ -34,6 +35,8 @@ pub struct Link {
 #[derive(Default)]
 struct Out {
     backlog: Backlog,
+    /// How many bytes outside of the state had to wait since nothing waited last.
+    said: usize,
     /// Whether `welcome` and what follows it were sent: before that, pushes have no place.
     live: bool,
     /// The user's seq up to which everything was sent.
@@ -115,9 +118,17 @@ impl Link {
         if self.is_closing() {
             return;
         }
-        let Out { backlog, .. } = &mut *out;
+        let Out { backlog, said, .. } = &mut *out;
+        if backlog.is_empty() {
+            *said = 0;
+        }
         let result = self.wire.send(backlog, message);
-        let (blocked, flooded) = (!backlog.is_empty(), backlog.len() > MOST_BACKLOG);
+        let blocked = !backlog.is_empty();
+        if blocked {
+            // The state does not count: it may be large, and a slow device is still to get it.
+            *said += message.len();
+        }
+        let flooded = *said > MOST_BACKLOG;
         drop(out);
         if flooded {
             self.close(Close::TooMany);

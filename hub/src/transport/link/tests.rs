@@ -127,6 +127,20 @@ async fn one_that_is_being_closed_is_told_nothing_more() {
     assert_eq!(link.owing(), None);
 }
 
+/// Only what it did not have to be told is counted: a large state that is under way is no flood.
+#[tokio::test]
+async fn a_slow_device_that_is_still_being_sent_a_large_state_may_be_told_something() {
+    let (link, _there) = link().await;
+    link.open(&vec![b'x'; 16 * 1024 * 1024], Seq(1), true, START).unwrap();
+    assert!(link.is_blocked());
+    link.mention(b"a passing word", Seq(1));
+    assert_eq!(link.closing(), None);
+    for _ in 0..MOST_BACKLOG / 1024 {
+        link.say(&[b'x'; 1024]);
+    }
+    assert_eq!(link.closing(), Some(Close::TooMany), "what it asked for is");
+}
+
 /// The board of a user whose one grant is at `version`.
 fn board_with(version: u64) -> Arc<Board> {
     let user = User::new("alice".parse().unwrap());
