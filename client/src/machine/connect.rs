@@ -32,7 +32,7 @@ impl Machine {
     pub(super) fn attempt(&mut self, now: Now, out: &mut Vec<Command>) {
         while let Some(attempt) = self.due(now) {
             let Some(token) = self.access.get(now, out) else {
-                self.wants_access = true;
+                self.wants_access = self.access.is_buying();
                 return;
             };
             match attempt {
@@ -64,7 +64,7 @@ impl Machine {
     }
 
     fn due(&self, now: Now) -> Option<Try> {
-        if self.wants_access {
+        if !self.may_attempt() {
             return None;
         }
         let connect = self.connect_at.is_some_and(|at| at <= now.mono);
@@ -92,9 +92,11 @@ impl Machine {
             }
             Err(NoAccess::Later { reason, retry_after }) => {
                 self.access.not_bought();
-                self.wants_access = false;
-                let wait = self.backoff.next(entropy).max(retry_after.unwrap_or_default());
-                self.try_again_in(wait, reason, now, out);
+                let wait = self.access.rest(retry_after, now, entropy);
+                // Wanted only to ask something over HTTP: what is connected stays so.
+                if std::mem::take(&mut self.wants_access) {
+                    self.try_again_in(wait, reason, now, out);
+                }
                 return;
             }
             Err(NoAccess::Refused(reason)) => reason,
@@ -131,7 +133,7 @@ impl Machine {
             // It expired while the connection was made; the next attempt has a fresh one.
             out.push(Command::Shut(link, 1000));
             self.ws.down();
-            self.wants_access = true;
+            self.wants_access = self.access.is_buying();
             self.connect_at = Some(now.mono);
             return;
         };

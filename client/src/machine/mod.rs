@@ -117,7 +117,7 @@ impl Machine {
         Self {
             held,
             asks: Asks::default(),
-            access: Access::default(),
+            access: Access::new(timing),
             ws: Ws::new(),
             poller: Poller::new(timing),
             route: Route::new(setup.transport, remembered.blocked_until, timing, now, entropy),
@@ -166,13 +166,14 @@ impl Machine {
             return None;
         }
         // A probe waits for a long-poll that works: until then its time does not count.
-        let may_probe = self.poller.synced && self.ws.is_down() && !self.wants_access;
+        let may_probe = self.poller.synced && self.ws.is_down() && self.may_attempt();
         let probe = self.route.next_timeout().filter(|_| may_probe);
         [
             self.connect_at.filter(|_| self.can_connect()),
             probe,
             self.ws.next_timeout(&self.setup.timing),
-            self.poller.next_timeout().filter(|_| !self.wants_access),
+            self.poller.next_timeout().filter(|_| self.may_attempt()),
+            self.access.next_timeout(),
             self.asks.next_timeout(),
             self.held.next_lapse(),
             self.redeemer.next_timeout(self.ws.is_live()),
@@ -221,6 +222,7 @@ impl Machine {
 
     /// After whatever happened: deadlines, then what became possible.
     fn settle(&mut self, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
+        self.access.settle(now);
         self.check_session(now, entropy, out);
         for grant in self.held.lapse(now) {
             self.show(&grant, out);
@@ -246,14 +248,19 @@ impl Machine {
         self.show_connection(out);
     }
 
-    /// Whether the time to connect is worth waking up for: not while an access token is on order, nor while a WebSocket
+    /// Whether anything can be tried at all: not while an access token is on order, nor while none is to be had.
+    const fn may_attempt(&self) -> bool {
+        !self.wants_access && !self.access.is_resting()
+    }
+
+    /// Whether the time to connect is worth waking up for: not when nothing can be tried, nor while a WebSocket
     /// that began as a probe may yet turn out to work.
     fn can_connect(&self) -> bool {
         let free = match self.route.carrier() {
             Transport::Ws => self.ws.is_down(),
             Transport::Poll => self.poller.is_off(),
         };
-        free && !self.wants_access
+        free && self.may_attempt()
     }
 
     fn is_synced(&self) -> bool {

@@ -69,6 +69,7 @@ impl Machine {
         self.held.broke_off();
         self.asks.all_lost();
         self.backoff.reset();
+        self.access.rested();
         self.route.reconsider(now);
         self.connect_at = Some(now.mono);
     }

@@ -9,12 +9,13 @@ use lockstep_protocol::{
 
 use super::{
     blocked, millis, secs, stable,
-    world::{Dice, Shop, World},
+    world::{Dice, Shop, World, grant},
     young,
 };
 use crate::{
     event::TransportChoice,
-    machine::{HttpTrouble, NoAccess, NotOpened, Refusal, backoff::Backoff},
+    machine::{HttpTrouble, Input, Need, NoAccess, NotOpened, Refusal, WaiterId, access::Access, backoff::Backoff},
+    timing,
 };
 
 #[test]
@@ -119,6 +120,51 @@ fn what_the_hub_asks_for_is_obeyed() {
     });
     let access = waits(shop, 1, World::start);
     assert!(access[0] >= 66_000, "{access:?}");
+}
+
+fn no_shop(world: &mut World) {
+    world.shop = Shop::Refuses(NoAccess::Later {
+        reason: "busy".into(),
+        retry_after: None,
+    });
+}
+
+fn bought(world: &mut World) -> usize {
+    world.acts().iter().filter(|act| *act == "buy").count()
+}
+
+#[test]
+fn a_caller_that_waits_does_not_make_the_client_buy_without_a_pause_where_nothing_is_sold() {
+    // The WebSocket outlives the device access token; more validity is asked for over HTTP.
+    let mut world = stable(5).pass(secs(2000)).read();
+    no_shop(&mut world);
+    world.tell(Input::Ask {
+        waiter: WaiterId(1),
+        grant: grant(),
+        need: Need::Validity(secs(3600)),
+        patience: secs(100),
+    });
+    world.run(secs(50));
+    let times = bought(&mut world);
+    assert!((3..20).contains(&times), "{times}");
+    assert!(
+        world.words().iter().all(|word| !word.starts_with("disconnected")),
+        "what is connected stays so"
+    );
+    world.shop = Shop::Open;
+    world.run(secs(31));
+    let acts = world.acts();
+    assert_eq!(acts[..2], ["buy", "GET token for 3600"], "{acts:?}");
+}
+
+#[test]
+fn nor_does_a_probe_of_the_websocket() {
+    let mut world = blocked(5).pass(secs(1)).read();
+    no_shop(&mut world);
+    world.machine.access = Access::new(&timing::DEFAULT);
+    world.run(secs(120));
+    let times = bought(&mut world);
+    assert!((3..30).contains(&times), "{times}");
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub(super) struct World {
     /// The last mark of a write.
     pub(super) mark: u64,
     sold: u64,
+    /// When a device access token was last asked for, and how often since the clock moved.
+    bought: (Mono, usize),
 }
 
 fn setup() -> Setup {
@@ -119,6 +121,7 @@ impl World {
             poll: PollId(0),
             mark: 0,
             sold: 0,
+            bought: (Mono(0), 0),
         }
     }
 
@@ -153,6 +156,9 @@ impl World {
         }
         match command {
             Command::Buy { .. } => {
+                let (at, times) = self.bought;
+                self.bought = (self.now.mono, if at == self.now.mono { times + 1 } else { 1 });
+                assert!(self.bought.1 < MOST_TICKS, "it buys without a pause");
                 let answer = match self.shop.clone() {
                     Shop::Refuses(why) => Err(why),
                     Shop::Open => {
