@@ -117,7 +117,11 @@ impl Cache {
 
     /// What an earlier run left. A file that cannot be used is said to be so and replaced later.
     pub(crate) fn load(&self, now: Now) -> Remembered {
-        let Some(state) = self.read().and_then(|file| file.state) else {
+        let file = self.read().unwrap_or_else(|error| {
+            self.warn(&error.to_string());
+            None
+        });
+        let Some(state) = file.and_then(|file| file.state) else {
             return Remembered::default();
         };
         match file::remembered(state, now) {
@@ -129,9 +133,10 @@ impl Cache {
         }
     }
 
-    /// The credential as it is on disk, if it descends from the one that the program was given.
+    /// The credential as it is on disk, if it descends from the one that the program was given. A file that cannot be read
+    /// now is no file without one: the token that the program was given may be long retired.
     pub(crate) fn credential(&self, now: Now) -> io::Result<Option<Kept>> {
-        let found = self.read().and_then(|file| file.credential);
+        let found = self.read()?.and_then(|file| file.credential);
         let own = found.filter(|credential| credential.enrolment == self.0.enrolment);
         if own.is_none() && self.0.role == Role::DeviceFile && self.0.path.exists() {
             return Err(io::Error::other("the device file holds another enrolment now"));
@@ -144,7 +149,7 @@ impl Cache {
 
     /// Keeps a purchase, before it is used.
     pub(crate) fn keep_purchase(&self, newest: &Secret, access: &Bought, now: Now) -> io::Result<()> {
-        let mut file = self.read().unwrap_or_else(|| self.empty());
+        let mut file = self.read()?.unwrap_or_else(|| self.empty());
         file.credential = Some(Credential {
             enrolment: self.0.enrolment.clone(),
             newest: newest.clone(),
@@ -156,7 +161,7 @@ impl Cache {
     /// Keeps what the device holds; the credential stays as it is on disk.
     pub(crate) fn keep(&self, snapshot: &Snapshot) -> io::Result<()> {
         let _lock = self.lock()?;
-        let mut file = self.read().unwrap_or_else(|| self.empty());
+        let mut file = self.read()?.unwrap_or_else(|| self.empty());
         file.state = Some(file::state(snapshot)?);
         self.write(&file)
     }
@@ -181,26 +186,25 @@ impl Cache {
         File::new(self.0.device, self.0.hub.clone())
     }
 
-    fn read(&self) -> Option<File> {
+    /// What is there. None: nothing, or nothing that is of use to this device. An error is neither: what is there must not
+    /// be replaced unread.
+    fn read(&self) -> io::Result<Option<File>> {
         let text = match files::read(&self.0.path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 self.warn(&error.to_string());
-                return None;
+                return Ok(None);
             }
+            Err(error) => return Err(error),
         };
-        match File::parse(&text) {
-            Ok(file) if file.device == self.0.device && file.hub == self.0.hub => Some(file),
-            Ok(_) => {
-                self.warn("it belongs to another device or another hub");
-                None
-            }
-            Err(why) => {
-                self.warn(&why);
-                None
-            }
-        }
+        let why = match File::parse(&text) {
+            Ok(file) if file.device == self.0.device && file.hub == self.0.hub => return Ok(Some(file)),
+            Ok(_) => "it belongs to another device or another hub".to_owned(),
+            Err(why) => why,
+        };
+        self.warn(&why);
+        Ok(None)
     }
 
     fn write(&self, file: &File) -> io::Result<()> {

@@ -1,6 +1,11 @@
 //! What survives a restart of the client.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::PathBuf,
+    time::Duration,
+};
 
 use lockstep_client::{Client, Error, Health, TransportChoice, Version};
 use tempfile::TempDir;
@@ -151,6 +156,25 @@ async fn a_corrupt_state_does_not_cost_the_credential() {
         assert_eq!(core.presented, ["lsd_0", "lsd_1", "lsd_2"]);
         assert_eq!(core.hellos.last().unwrap().cursor, None);
     });
+}
+
+/// Presenting the token that the program was given, long retired, would have the device revoked.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_for_a_while_costs_no_credential() {
+    let hub = Hub::start().await;
+    hub.with(|core| core.expires_in = 30);
+    let (_directory, path) = place();
+    run(&hub, &path).await;
+    run(&hub, &path).await;
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    symlink(&path, &path).unwrap();
+    let client = cached(&hub, &path).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    hub.with(|core| assert_eq!(core.presented, ["lsd_0", "lsd_1"]));
+    fs::rename(&aside, &path).unwrap();
+    soon("sync", client.synced()).await.unwrap();
+    hub.with(|core| assert_eq!(core.presented, ["lsd_0", "lsd_1", "lsd_2"]));
 }
 
 #[tokio::test]
