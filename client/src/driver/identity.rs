@@ -125,11 +125,17 @@ impl Identity {
         let (lock, kept) = blocking(move || Ok((at_hand.lock()?, at_hand.credential(clock::now())?)))
             .await
             .map_err(|error| later(format!("{}: {error}", cache.path().display())))?;
-        let kept = kept.unwrap_or_else(|| Kept {
-            // A file that was removed under our feet must not throw us back to a token that is long retired.
-            refresh_token: self.newest().unwrap_or_else(|| given.clone()),
-            access: None,
-        });
+        // A file that is removed under our feet must not throw us back to a token that is long retired.
+        let kept = match kept {
+            Some(kept) => {
+                self.advance(kept.refresh_token.clone());
+                kept
+            }
+            None => Kept {
+                refresh_token: self.newest().unwrap_or_else(|| given.clone()),
+                access: None,
+            },
+        };
         if let Some(access) = kept.access
             && Some(&access.token) != refused.as_ref()
             && access.good_for.is_some_and(|left| left > WORTH_USING)

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use lockstep_client::{Client, Error, Health, TransportChoice, Version};
+use lockstep_client::{Client, DeviceFile, Enrolled, Error, Health, Secret, TransportChoice, Version};
 use tempfile::TempDir;
 
 use crate::{
-    grant,
+    device, grant,
     hub::{Hub, Upgrade},
     quick, soon,
 };
@@ -175,6 +175,33 @@ async fn a_file_that_cannot_be_read_for_a_while_costs_no_credential() {
     fs::rename(&aside, &path).unwrap();
     soon("sync", client.synced()).await.unwrap();
     hub.with(|core| assert_eq!(core.presented, ["lsd_0", "lsd_1", "lsd_2"]));
+}
+
+/// Several programs share a device file: one that only used what another bought knows the newest all the same.
+#[tokio::test]
+async fn a_device_file_that_vanishes_throws_nobody_back_to_a_token_long_retired() {
+    let hub = Hub::start().await;
+    let (directory, _) = place();
+    let path = directory.path().join("device.json");
+    let device = Enrolled::new(device(), Secret::new("lsd_0"));
+    let opened = DeviceFile::create(&path, &hub.url(), &device).unwrap();
+    for bought in 1..=2 {
+        hub.with(|core| core.takes = Some(format!("dat-{bought}")));
+        let file = DeviceFile::open(&path).unwrap().unwrap();
+        let client = quick(&hub).device_file(file).connect().await.unwrap();
+        soon("sync", client.synced()).await.unwrap();
+        soon("close", client.close()).await;
+    }
+    let client = quick(&hub).device_file(opened).connect().await.unwrap();
+    soon("sync", client.synced()).await.unwrap();
+    hub.with(|core| assert_eq!(core.presented, ["lsd_0", "lsd_1"], "it used what the others bought"));
+
+    fs::remove_file(&path).unwrap();
+    hub.with(|core| core.takes = Some("dat-3".into()));
+    hub.kill_sessions();
+    hub.until("a purchase", |core| core.presented.len() > 2).await;
+    hub.with(|core| assert_eq!(core.presented[2], "lsd_2"));
+    soon("sync", client.synced()).await.unwrap();
 }
 
 #[tokio::test]
