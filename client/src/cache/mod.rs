@@ -17,7 +17,7 @@ use std::{
 use lockstep_protocol::{DeviceId, Secret};
 
 use self::file::{Access, Credential, File};
-pub(crate) use self::lock::Lock;
+pub(crate) use self::lock::{Lock, PATIENCE, STEP};
 use crate::{
     clock::Now,
     files,
@@ -168,10 +168,20 @@ impl Cache {
 
     /// Only its holder may read in order to write.
     pub(crate) fn lock(&self) -> io::Result<Lock> {
+        files::make_directory(self.directory())?;
+        Lock::take(&self.lock_path())
+    }
+
+    /// The same, unless another process holds it.
+    pub(crate) fn try_lock(&self) -> io::Result<Option<Lock>> {
+        files::make_directory(self.directory())?;
+        Lock::try_take(&self.lock_path())
+    }
+
+    fn lock_path(&self) -> PathBuf {
         let mut name = self.0.path.clone().into_os_string();
         name.push(".lock");
-        files::make_directory(self.directory())?;
-        Lock::take(Path::new(&name))
+        name.into()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -219,9 +229,10 @@ impl Cache {
         }
     }
 
-    /// Whether the place is fit to hold a cache; better told at the start than at the first rotation.
+    /// Whether the place is fit to hold a cache; better told at the start than at the first rotation. That another process
+    /// is at it is no objection.
     pub(crate) fn check(&self) -> io::Result<()> {
-        drop(self.lock()?);
+        drop(self.try_lock()?);
         match fs::symlink_metadata(&self.0.path) {
             Ok(found) if found.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
             _ => Ok(()),

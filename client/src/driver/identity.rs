@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,7 +13,7 @@ use lockstep_protocol::{DeviceId, Secret};
 
 use super::{blocking, http, net::Net};
 use crate::{
-    cache::{Cache, Kept},
+    cache::{Cache, Kept, Lock, PATIENCE, STEP},
     clock,
     machine::{Bought, NoAccess},
 };
@@ -121,10 +122,12 @@ impl Identity {
         cache: &Cache,
         refused: Option<Secret>,
     ) -> Result<Bought, NoAccess> {
+        let unusable = |error: io::Error| later(format!("{}: {error}", cache.path().display()));
+        let lock = locked(cache).await.map_err(unusable)?;
         let at_hand = cache.clone();
-        let (lock, kept) = blocking(move || Ok((at_hand.lock()?, at_hand.credential(clock::now())?)))
+        let kept = blocking(move || at_hand.credential(clock::now()))
             .await
-            .map_err(|error| later(format!("{}: {error}", cache.path().display())))?;
+            .map_err(unusable)?;
         // A file that is removed under our feet must not throw us back to a token that is long retired.
         let kept = match kept {
             Some(kept) => {
@@ -156,6 +159,21 @@ impl Identity {
             Err(error) => tracing::warn!(%error, "the new device refresh token could not be kept"),
         }
         Ok(bought.access)
+    }
+}
+
+/// Waits for the file's lock, and holds up no thread meanwhile: who ends the program is not to wait for it too.
+async fn locked(cache: &Cache) -> io::Result<Lock> {
+    let start = clock::now().mono;
+    loop {
+        let at_hand = cache.clone();
+        if let Some(lock) = blocking(move || at_hand.try_lock()).await? {
+            return Ok(lock);
+        }
+        if clock::now().mono.since(start) >= PATIENCE {
+            return Err(Lock::held_too_long());
+        }
+        tokio::time::sleep(STEP).await;
     }
 }
 

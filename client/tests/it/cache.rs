@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lockstep_client::{Client, DeviceFile, Enrolled, Error, Health, Secret, TransportChoice, Version};
@@ -239,6 +239,27 @@ async fn a_blocked_websocket_is_remembered() {
     hub.with(|core| assert_eq!(core.upgrades, 0, "long-poll comes first where WebSocket was blocked"));
     hub.until("a probe", |core| core.upgrades > 0).await;
     drop(client);
+}
+
+/// Another program buys with the same file, from a hub that takes its time.
+#[test]
+fn a_file_that_another_program_holds_stops_neither_the_start_nor_the_end() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_directory, path) = place();
+    let held = runtime.block_on(async {
+        let hub = Hub::start().await;
+        run(&hub, &path).await;
+        let held = fs::File::open(path.with_extension("json.lock")).unwrap();
+        held.try_lock().unwrap();
+        let client = soon("start", quick(&hub).cache(&path).connect()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(client);
+        held
+    });
+    let start = Instant::now();
+    drop(runtime);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    drop(held);
 }
 
 #[tokio::test]
