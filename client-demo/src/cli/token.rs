@@ -10,7 +10,10 @@ use std::{
 use clap::Args as ClapArgs;
 use lockstep_client::{Client, Error, Event, GrantName, TokenLease, TransportChoice, Version};
 use serde::Serialize;
-use tokio::{sync::broadcast::Receiver, time::timeout};
+use tokio::{
+    sync::broadcast::Receiver,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     Failure,
@@ -90,15 +93,28 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 async fn get(client: &Client, args: &Args) -> Result<TokenLease, Error> {
+    let until = Instant::now() + args.wait;
     // The newest, if the hub can be reached; else what the cache has.
-    let heard = timeout(args.wait, client.synced()).await;
+    let heard = timeout_at(until, client.synced()).await;
     if let Ok(Err(why)) = heard {
         return Err(why.into());
     }
-    match args.rejected {
-        Some(version) => client.report_rejected(&args.grant, Version(version)).await,
-        None => client.token(&args.grant, args.min_validity).await,
-    }
+    let wanted = async {
+        match args.rejected {
+            Some(version) => client.report_rejected(&args.grant, Version(version)).await,
+            None => client.token(&args.grant, args.min_validity).await,
+        }
+    };
+    // What is at hand is given although the time is over; nothing else is waited for longer than was said.
+    let got = timeout_at(until, wanted).await;
+    got.unwrap_or_else(|_| {
+        let is_good = |lease: &&TokenLease| lease.remaining().is_none_or(|left| !left.is_zero());
+        Err(Error::Retry {
+            retry_at: None,
+            reason: "the hub has not answered in time".into(),
+            held: client.state(&args.grant).token().filter(is_good).cloned().map(Box::new),
+        })
+    })
 }
 
 fn print(lease: &TokenLease, json: bool) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lockstep_tests::{BOUND, Demo, Fault, GRANT, Link, Scene, Weather, demo, eventually, provider::Gate};
@@ -297,8 +297,14 @@ async fn token_prints_a_token_and_nothing_else() {
     assert_eq!(code(&missing).await.0, 4);
 
     scene.hub.kill9().await;
-    let (exit, why) = code(&token(&[GRANT, "--wait", "2s"])).await;
+    let start = Instant::now();
+    let (exit, why) = code(&token(&[GRANT, "--wait", "4s"])).await;
     assert!(exit == 3 && why.contains("onnect"), "{exit} {why}");
+    let took = start.elapsed();
+    assert!(
+        took < Duration::from_secs(7),
+        "it waits as long as it was told: {took:?}"
+    );
     scene.hub.start_again().await;
     assert_eq!(demo::run(&token(&[GRANT]), BOUND).await.status.code(), Some(0));
 }
