@@ -37,7 +37,7 @@ impl Machine {
             HubFrame::Welcome(welcome) => self.welcome(&welcome, now, out),
             HubFrame::Synced(synced) => {
                 let applied = self.held.synced(synced.cursor);
-                self.applied(applied, None, now, out);
+                self.applied(applied, None, now, entropy, out);
                 if applied == Applied::Changed {
                     self.ws_synced(now, out);
                 }
@@ -45,12 +45,12 @@ impl Machine {
             HubFrame::Token(token) => {
                 let grant = token.grant.clone();
                 let applied = self.held.token(&token);
-                self.applied(applied, Some(&grant), now, out);
+                self.applied(applied, Some(&grant), now, entropy, out);
             }
             HubFrame::Status(status) => {
                 let grant = status.grant.clone();
                 let applied = self.held.status(status, now);
-                self.applied(applied, Some(&grant), now, out);
+                self.applied(applied, Some(&grant), now, entropy, out);
             }
             HubFrame::Done(done) => {
                 if !self.redeemer.done(&done.id, done.version, out) {
@@ -120,6 +120,7 @@ impl Machine {
         applied: Applied,
         grant: Option<&lockstep_protocol::GrantName>,
         now: Now,
+        entropy: &mut dyn Entropy,
         out: &mut Vec<Command>,
     ) {
         match applied {
@@ -133,8 +134,7 @@ impl Machine {
             }
             // The hub may not have seen the ack: say it once more.
             Applied::Stale => self.ws.acked = self.ws.acked.min(Seq(self.held.newest().0.saturating_sub(1))),
-            // Only a new `hello` can tell what is true now.
-            Applied::Foreign => self.resync(now, out),
+            Applied::Foreign => self.ask_anew(now, entropy, out),
         }
     }
 

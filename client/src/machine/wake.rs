@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Command, Machine};
+use super::{Command, Entropy, Machine, ws::Phase};
 use crate::{
     clock::{Mono, Now},
     event::Event,
@@ -59,6 +59,26 @@ impl Machine {
 
     /// Starts over from the cursor, without waiting for anything.
     pub(super) fn resync(&mut self, now: Now, out: &mut Vec<Command>) {
+        self.let_go(out);
+        self.backoff.reset();
+        self.access.rested();
+        self.route.reconsider(now);
+        self.connect_at = Some(now.mono);
+    }
+
+    /// The hub speaks of another epoch: what is true now only a new `hello` can tell. At once, unless the last one was just
+    /// said: the hub may not know either.
+    pub(super) fn ask_anew(&mut self, now: Now, entropy: &mut dyn Entropy, out: &mut Vec<Command>) {
+        if matches!(self.ws.phase, Phase::Live { stable: true, .. }) {
+            return self.resync(now, out);
+        }
+        self.let_go(out);
+        let wait = self.backoff.next(entropy);
+        self.try_again_in(wait, "the hub speaks of two epochs".into(), now, out);
+    }
+
+    /// Ends whatever is connected.
+    fn let_go(&mut self, out: &mut Vec<Command>) {
         if !self.ws.is_down() {
             out.push(Command::Shut(self.ws.link, 1000));
             self.ws.down();
@@ -68,9 +88,5 @@ impl Machine {
         }
         self.held.broke_off();
         self.asks.all_lost();
-        self.backoff.reset();
-        self.access.rested();
-        self.route.reconsider(now);
-        self.connect_at = Some(now.mono);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_protocol::{
-    Code, HubFrame, UnixSeconds,
+    Code, Epoch, HubFrame, UnixSeconds,
     frame::{Goaway, ReconnectAfter, Resume},
 };
 
@@ -120,6 +120,20 @@ fn what_the_hub_asks_for_is_obeyed() {
     });
     let access = waits(shop, 1, World::start);
     assert!(access[0] >= 66_000, "{access:?}");
+}
+
+#[test]
+fn a_hub_that_speaks_of_two_epochs_is_not_asked_without_a_pause() {
+    let world = World::with(|setup, _, _| setup.transport = TransportChoice::Ws).start();
+    let waits = waits(world, 200, |world| {
+        let mut world = world.opened().welcomed(Resume::Reset);
+        let mut token = world.minted(1);
+        token.cursor.epoch = Epoch(0xbad);
+        world.frame(HubFrame::Token(token));
+        world
+    });
+    let late: u64 = waits[20..].iter().sum::<u64>() / 180;
+    assert!((10_000..20_000).contains(&late), "15 s on average: {late} ms");
 }
 
 fn no_shop(world: &mut World) {
