@@ -108,7 +108,7 @@ impl Vault {
     }
 
     /// Everything that an earlier run left. A file that cannot be opened is set aside, never deleted: it may hold the
-    /// only copy of a token set.
+    /// only copy of a token set. One that cannot be read now stays where it is, for the next run.
     pub(crate) fn load(&self, now: Now) -> io::Result<Vec<Kept>> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.0.directory)?.take(MOST) {
@@ -116,7 +116,14 @@ impl Vault {
             let Some(lease) = lease_of(&path) else {
                 continue;
             };
-            match self.unseal(&path, lease, now) {
+            let bytes = match files::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "a sealed result cannot be read now; left in place");
+                    continue;
+                }
+            };
+            match self.unseal(&bytes, lease, now) {
                 Ok(found) => kept.push(found),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a sealed result cannot be opened; set aside");
@@ -159,8 +166,7 @@ impl Vault {
         }
     }
 
-    fn unseal(&self, path: &Path, lease: LeaseId, now: Now) -> io::Result<Kept> {
-        let bytes = files::read(path)?;
+    fn unseal(&self, bytes: &[u8], lease: LeaseId, now: Now) -> io::Result<Kept> {
         let (nonce, sealed) = bytes
             .split_at_checked(NONCE_BYTES)
             .ok_or_else(|| io::Error::other("too short"))?;
@@ -207,5 +213,53 @@ fn key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     } else {
         // A new key would make everything that is sealed unreadable for good.
         Err(io::Error::other(format!("{} is not a key", path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use lockstep_protocol::Secret;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock;
+
+    /// P5: a result that the disk does not give today is not given up.
+    #[test]
+    fn p5_a_result_that_cannot_be_read_now_is_there_for_the_next_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path(), DeviceId(Uuid::from_u128(1))).unwrap();
+        let now = clock::now();
+        let kept = Kept {
+            lease: LeaseId(Uuid::from_u128(2)),
+            grant: "example/main".parse().unwrap(),
+            epoch: Epoch(3),
+            from_version: Version(4),
+            result: Some(Issued {
+                token: PublishedToken {
+                    access_token: Secret::new("at"),
+                    refresh_token: None,
+                    expires_in: None,
+                    scope: None,
+                    token_type: "Bearer".into(),
+                },
+                at: now.mono,
+            }),
+        };
+        vault.keep(&kept, now).unwrap();
+        let path = vault.path(kept.lease);
+        let elsewhere = directory.path().join("elsewhere");
+        fs::rename(&path, &elsewhere).unwrap();
+        symlink(&path, &path).unwrap();
+        assert_eq!(vault.load(now).unwrap(), []);
+        assert!(path.is_symlink(), "left in place");
+
+        fs::rename(&elsewhere, &path).unwrap();
+        assert_eq!(vault.load(now).unwrap(), [kept]);
+        fs::write(&path, "torn").unwrap();
+        assert_eq!(vault.load(now).unwrap(), []);
+        assert!(path.with_extension("unreadable").exists(), "never will be: set aside");
     }
 }
