@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use lockstep_protocol::{Close, limits::MAX_FRAME};
+use tokio::task::coop;
 use tokio_tungstenite::tungstenite::{
     Error, Message, Utf8Bytes, WebSocket,
     error::{CapacityError, ProtocolError},
@@ -86,8 +87,18 @@ impl Socket {
     }
 
     /// The next message. While something waits for the socket nothing is read: a device that does not read is not
-    /// served more work.
+    /// served more work. One read may bring hundreds of little messages, each with an answer: others have their turn
+    /// between them too.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Ended>> {
+        let turn = ready!(coop::poll_proceed(cx));
+        let next = self.poll_message(cx);
+        if next.is_ready() {
+            turn.made_progress();
+        }
+        next
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Ended>> {
         self.link.register(cx.waker());
         if let Some(close) = self.link.closing() {
             return Poll::Ready(Err(Ended::Close(close)));

@@ -3,7 +3,7 @@ use std::time::Duration;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use socket2::SockRef;
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::{
@@ -218,4 +218,20 @@ async fn p4_a_slow_device_behind_tls_is_offered_the_newest_once_it_reads_again()
     let brought = brought.await;
     served.abort();
     assert!(brought.is_ok(), "it was never brought to the newest");
+}
+
+/// P6: whatever is there to be read, others wait no longer for their turn than a hundred or so messages take.
+#[tokio::test]
+async fn p6_little_messages_without_end_are_not_all_taken_in_one_turn() {
+    const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+    let (link, mut there) = link().await;
+    there.write_all(&PING.repeat(5000)).await.unwrap();
+    std::future::poll_fn(|cx| link.wire.poll_readable(cx)).await.unwrap();
+    let mut socket = Socket::new(Arc::new(link), &bytes::Bytes::new());
+    let turn = tokio::spawn(std::future::poll_fn(move |cx| {
+        let taken = std::iter::from_fn(|| socket.poll_next(cx).is_ready().then_some(()));
+        Poll::Ready(taken.count())
+    }));
+    let taken = turn.await.unwrap();
+    assert!((1..=200).contains(&taken), "{taken} in one turn");
 }
