@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    fs::{OpenOptions, Permissions},
+    fs::{File, OpenOptions, Permissions},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -205,6 +205,33 @@ fn guarded<A>(path: &Path, work: impl FnOnce() -> Answer<A>) -> Answer<A> {
 }
 
 fn open(path: &Path, disk: &dyn Disk) -> Answer<Database> {
+    // Whatever is there is left as it is, a link to somewhere else too.
+    let is_there = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink() || meta.len() > 0);
+    if !is_there {
+        make(path, disk)?;
+    }
+    open_at(path, disk)
+}
+
+/// Makes a new database beside its place, and puts it there once it is whole: a full disk or a crash meanwhile would leave
+/// what looks like a damaged store ever after.
+fn make(path: &Path, disk: &dyn Disk) -> Answer<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    if new.exists()
+        && let Err(StoreError::Corrupt(why)) = open_at(&new, disk).map(drop)
+    {
+        tracing::warn!(%why, "a store was not made to the end: begun anew");
+        std::fs::remove_file(&new).map_err(|error| refused(&new, error))?;
+    }
+    drop(open_at(&new, disk)?);
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let put = std::fs::rename(&new, path).and_then(|()| File::open(directory.unwrap_or(Path::new(".")))?.sync_all());
+    put.map_err(|error| refused(path, error))
+}
+
+fn open_at(path: &Path, disk: &dyn Disk) -> Answer<Database> {
     // Made here and not by redb, because of the mode.
     let file = OpenOptions::new()
         .read(true)

@@ -117,6 +117,27 @@ async fn commit_when_healed(store: &AnyStore, row: &CommitRow) -> Committed {
     panic!("the store does not recover");
 }
 
+/// Nothing is in it yet: it must not count as a damaged one.
+#[tokio::test]
+async fn a_store_that_could_not_be_made_to_the_end_is_made_once_there_is_room() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), BadDisk::default());
+    let path = dir.path().join("lockstep.db");
+    for fails in [&disk.0.syncs, &disk.0.writes] {
+        fails.store(true, Ordering::Relaxed);
+        let error = open_on(&path, Box::new(disk.clone())).map(drop).unwrap_err();
+        assert!(matches!(error, StoreError::Refused(_)), "{error}");
+        assert!(!path.exists());
+    }
+    disk.0.heal();
+    let store = open_on(&path, Box::new(disk)).unwrap();
+    done(&store, login()).await;
+    let files: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(files, [path]);
+}
+
 #[tokio::test]
 async fn a_disk_all_but_full_takes_no_writes_and_serves_reads() {
     let (_dir, store, faults) = open_bad();
