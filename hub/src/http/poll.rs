@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use lockstep_engine::time::{Mono, Now};
-use lockstep_protocol::{Code, Cursor, DeviceId, Epoch, Seq, frame::Resume, limits::MAX_POLL_WAIT};
+use lockstep_protocol::{Code, Cursor, DeviceId, Seq, frame::Resume, limits::MAX_POLL_WAIT};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
@@ -17,11 +17,14 @@ use crate::{
     app::Hub,
     clock,
     session::hello::{held, missing},
-    user::{Board, Poller, Shows, User},
+    user::{Board, Entry, Poller, Shows, User},
 };
 
 /// `wait` when the device does not say, in seconds.
 const USUAL_WAIT: u64 = 25;
+
+/// About how many bytes one answer may bring. Clients bound what they read, and what is not read yet is held here.
+const MOST_ANSWER: usize = 4 * 1024 * 1024;
 
 /// The query.
 #[derive(Deserialize)]
@@ -70,8 +73,10 @@ pub(super) async fn tokens(
             return Err(Problem::new(Code::Unauthorized, "the device is revoked"));
         }
         if !held.said || held.seq.is_none_or(|seq| seq < board.seq) {
-            sent(&user, principal.device, turn, board.seq);
-            return Ok(answer(&board, held.seq, epoch, now));
+            let (news, upto) = page(&board, held.seq, MOST_ANSWER);
+            sent(&user, principal.device, turn, upto);
+            let cursor = Cursor { epoch, seq: upto };
+            return Ok(answer(news, resume(&board, held.seq), cursor, now));
         }
         tokio::select! {
             () = changed => {}
@@ -142,24 +147,46 @@ fn newest(hub: &Hub, user: &User, now: Now) -> Arc<Board> {
     Arc::clone(&inner.board)
 }
 
-/// Put together from frames that are encoded already: they go out as they would over a WebSocket.
-fn answer(board: &Board, held: Option<Seq>, epoch: Epoch, now: Now) -> Response {
-    let resume = match held {
+const fn resume(board: &Board, held: Option<Seq>) -> Resume {
+    match held {
         None => Resume::Reset,
-        Some(seq) if seq == board.seq => Resume::Uptodate,
+        Some(seq) if seq.0 == board.seq.0 => Resume::Uptodate,
         Some(_) => Resume::Delta,
-    };
-    let (mut tokens, mut statuses) = (Vec::new(), Vec::new());
+    }
+}
+
+/// What is missing, in order of seq, and up to which seq that is everything: the board's, unless it comes to more than
+/// `most` bytes. Then the next poll, which is answered at once, goes on from there.
+fn page(board: &Board, held: Option<Seq>, most: usize) -> (Vec<&Entry>, Seq) {
+    let mut news: Vec<&Entry> = Vec::new();
+    let mut bytes = 0;
     for entry in missing(board, held) {
+        bytes += entry.frames().len();
+        if let Some(last) = news.last()
+            && bytes > most
+            && last.seq < entry.seq
+        {
+            let upto = last.seq;
+            return (news, upto);
+        }
+        news.push(entry);
+    }
+    (news, board.seq)
+}
+
+/// Put together from frames that are encoded already: they go out as they would over a WebSocket.
+fn answer(news: Vec<&Entry>, resume: Resume, cursor: Cursor, now: Now) -> Response {
+    let (mut tokens, mut statuses) = (Vec::new(), Vec::new());
+    for entry in news {
         match entry.shows {
             Shows::Token => tokens.push(entry.json()),
             Shows::Status | Shows::Gone => statuses.push(entry.json()),
         }
         statuses.extend(entry.word());
     }
-    let cursor = Cursor { epoch, seq: board.seq };
     let body = format!(
-        r#"{{"epoch":"{epoch}","time":{},"cursor":"{cursor}","resume":{},"tokens":[{}],"statuses":[{}]}}"#,
+        r#"{{"epoch":"{}","time":{},"cursor":"{cursor}","resume":{},"tokens":[{}],"statuses":[{}]}}"#,
+        cursor.epoch,
         now.unix.seconds(),
         lockstep_protocol::encode(&resume),
         tokens.join(","),
@@ -171,6 +198,26 @@ fn answer(board: &Board, held: Option<Seq>, epoch: Epoch, now: Now) -> Response 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::user::sample::{face, grant, record};
+
+    #[test]
+    fn a_large_state_comes_in_pages_that_leave_nothing_out() {
+        let user = User::new("alice".parse().unwrap());
+        let grants: Vec<_> = (1..=9)
+            .map(|seq| (grant(&format!("a/{seq}")), *record(seq, seq)))
+            .collect();
+        user.lock().show_all(Seq(12), &grants, &face());
+        let board = user.board();
+        let each = board.entries()[0].frames().len();
+        let (mut held, mut pages) = (None, Vec::new());
+        while held.is_none_or(|held| held < board.seq) {
+            let (news, upto) = page(&board, held, each * 4 + 1);
+            pages.push((news.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), upto.0));
+            held = Some(upto);
+        }
+        assert_eq!(pages, [(vec![1, 2, 3, 4], 4), (vec![5, 6, 7, 8], 8), (vec![9], 12)]);
+        assert_eq!(page(&board, None, 1).1, Seq(1), "whatever its size, something comes");
+    }
 
     #[test]
     fn a_poll_is_held_as_asked_within_bounds_and_not_in_step_with_others() {
