@@ -12,7 +12,10 @@ use std::{
 };
 
 use redb::{Database, DatabaseError, StorageError, TransactionError};
-use rustix::fs::statvfs;
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with, statvfs},
+    io::Errno,
+};
 
 use super::{
     super::{
@@ -206,8 +209,7 @@ fn guarded<A>(path: &Path, work: impl FnOnce() -> Answer<A>) -> Answer<A> {
 
 fn open(path: &Path, disk: &dyn Disk) -> Answer<Database> {
     // Whatever is there is left as it is, a link to somewhere else too.
-    let is_there = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink() || meta.len() > 0);
-    if !is_there {
+    if std::fs::symlink_metadata(path).is_err() {
         make(path, disk)?;
     }
     open_at(path, disk)
@@ -227,8 +229,18 @@ fn make(path: &Path, disk: &dyn Disk) -> Answer<()> {
     }
     drop(open_at(&new, disk)?);
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let put = std::fs::rename(&new, path).and_then(|()| File::open(directory.unwrap_or(Path::new(".")))?.sync_all());
+    let put = put(&new, path).and_then(|()| File::open(directory.unwrap_or(Path::new(".")))?.sync_all());
     put.map_err(|error| refused(path, error))
+}
+
+/// Not over a store that another hub, started in the same moment, has put there meanwhile.
+pub(super) fn put(new: &Path, path: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => std::fs::remove_file(new),
+        // A file system that cannot rename so.
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(new, path),
+        put => Ok(put?),
+    }
 }
 
 fn open_at(path: &Path, disk: &dyn Disk) -> Answer<Database> {

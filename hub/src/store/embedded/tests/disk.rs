@@ -15,7 +15,10 @@ use redb::{Database, DatabaseError, StorageBackend, backends::FileBackend};
 use super::*;
 use crate::store::{
     CommitRow, Committed,
-    embedded::{file::Disk, open_on},
+    embedded::{
+        file::{Disk, put},
+        open_on,
+    },
 };
 
 /// What is wrong with a disk.
@@ -136,6 +139,18 @@ async fn a_store_that_could_not_be_made_to_the_end_is_made_once_there_is_room() 
         .map(|entry| entry.unwrap().path())
         .collect();
     assert_eq!(files, [path]);
+}
+
+/// Two hubs were started in the same moment, and each made one.
+#[test]
+fn a_store_that_another_hub_has_put_there_meanwhile_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (new, path) = (dir.path().join("lockstep.db.new"), dir.path().join("lockstep.db"));
+    std::fs::write(&new, "the second").unwrap();
+    std::fs::write(&path, "the first").unwrap();
+    put(&new, &path).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "the first");
+    assert!(!new.exists());
 }
 
 #[tokio::test]
