@@ -100,8 +100,11 @@ impl Hub {
                 session.say(frame);
             }
         }
-        for (waiter, reply) in after.answers {
-            waiter.answer(grant, reply);
+        if !after.answers.is_empty() {
+            let board = user.board();
+            for (waiter, reply) in after.answers {
+                waiter.answer(&board, grant, reply, now.mono);
+            }
         }
         for command in after.effects {
             self.start(user, grant, command);

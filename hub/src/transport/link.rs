@@ -114,6 +114,13 @@ impl Link {
         self.send(self.out.lock(), message);
     }
 
+    /// Sends the answer to a request, after all of the board that it may speak of: what moved the board may not have come
+    /// to offer it yet.
+    pub fn answer(&self, board: &Board, message: &[u8], now: Mono) {
+        self.offer(board, now);
+        self.say(message);
+    }
+
     fn send(&self, mut out: MutexGuard<'_, Out>, message: &[u8]) {
         if self.is_closing() {
             return;

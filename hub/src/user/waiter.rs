@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Weak};
 
-use lockstep_engine::grant::Reply;
+use lockstep_engine::{grant::Reply, time::Mono};
 use lockstep_protocol::{
     GrantName, HubFrame, RequestId, encode,
     frame::{Done, Error},
 };
 use tokio::sync::oneshot;
 
+use super::Board;
 use crate::{session::Session, transport::text};
 
 /// Who waits for the answer to one request.
@@ -30,14 +31,13 @@ impl Waiter {
         matches!(self, Self::Session { session, .. } if session.as_ptr() == Arc::as_ptr(of))
     }
 
-    /// Gives the answer. Whoever is gone misses it.
-    pub fn answer(self, grant: &GrantName, reply: Reply) {
+    /// Gives the answer, and to a session what stands on the board before it. Whoever is gone misses it.
+    pub fn answer(self, board: &Board, grant: &GrantName, reply: Reply, now: Mono) {
         match self {
             Self::Session { session, id } => {
                 if let Some(session) = session.upgrade() {
-                    session
-                        .link
-                        .say(&text::framed(&encode(&frame(id, grant.clone(), reply))));
+                    let message = text::framed(&encode(&frame(id, grant.clone(), reply)));
+                    session.link.answer(board, &message, now);
                     session.answered();
                 }
             }
