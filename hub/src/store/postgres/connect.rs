@@ -25,6 +25,8 @@ use super::{
 pub struct Pooling {
     /// Connections at once.
     pub connections: u32,
+    /// How long one may wait for a connection: a server that is gone must not hold up those who can do without it.
+    pub connect_within: Duration,
     /// The longest that one statement may take.
     pub statement_timeout: Duration,
     /// How long to try when a hub starts and nobody answers.
@@ -35,14 +37,13 @@ impl Default for Pooling {
     fn default() -> Self {
         Self {
             connections: 8,
+            connect_within: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
             start_within: Duration::from_secs(30),
         }
     }
 }
 
-/// Nobody waits longer for a connection: a server that is gone must not hold up those who can do without it.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Connections beside the pool.
 const ASIDE: u32 = 2;
 /// A connection that was idle for longer is asked whether it lives before it is used.
@@ -55,7 +56,7 @@ const MIGRATE_WITHIN: Duration = Duration::from_secs(120);
 /// Opens the store at `url` and makes or upgrades its tables.
 pub(in crate::store) async fn open(url: &str, pooling: &Pooling) -> Answer<Postgres> {
     let options = options(url)?;
-    migrate(&options, pooling.start_within).await?;
+    migrate(&options, pooling).await?;
     let horizon = Arc::new(Horizon::default());
     let store = Postgres {
         pool: pool(
@@ -83,7 +84,7 @@ fn pool(options: PgConnectOptions, connections: u32, pooling: &Pooling, horizon:
     let timeout = pooling.statement_timeout.as_millis();
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(CONNECT_WITHIN)
+        .acquire_timeout(pooling.connect_within)
         .test_before_acquire(false)
         .before_acquire(|connection, known| {
             Box::pin(async move {
@@ -134,8 +135,8 @@ async fn look_before(connection: &mut PgConnection, horizon: &Horizon) -> Result
 }
 
 /// Makes the tables, once somebody answers. Nodes that start at once wait for each other.
-async fn migrate(options: &PgConnectOptions, start_within: Duration) -> Answer<()> {
-    let mut connection = reach(options, start_within).await?;
+async fn migrate(options: &PgConnectOptions, pooling: &Pooling) -> Answer<()> {
+    let mut connection = reach(options, pooling).await?;
     let made = async {
         let mut migrator = sqlx::migrate!("./migrations");
         migrator.dangerous_set_table_name("lockstep.migrations");
@@ -158,15 +159,20 @@ async fn migrate(options: &PgConnectOptions, start_within: Duration) -> Answer<(
 }
 
 /// A connection, tried for again and again while the server may be on its way up.
-async fn reach(options: &PgConnectOptions, start_within: Duration) -> Answer<PgConnection> {
+async fn reach(options: &PgConnectOptions, pooling: &Pooling) -> Answer<PgConnection> {
+    let Pooling {
+        connect_within,
+        start_within,
+        ..
+    } = *pooling;
     let deadline = Instant::now() + start_within;
     let mut pause = Duration::from_millis(100);
     loop {
-        let why = match tokio::time::timeout(CONNECT_WITHIN, options.connect()).await {
+        let why = match tokio::time::timeout(connect_within, options.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) if !may_pass(&error) => return Err(StoreError::Refused(format!("postgres: {error}"))),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no connection within {CONNECT_WITHIN:?}"),
+            Err(_) => format!("no connection within {connect_within:?}"),
         };
         if Instant::now() + pause > deadline {
             let host = format!("{}:{}", options.get_host(), options.get_port());

@@ -14,8 +14,26 @@ use super::super::{
     suite::{Made, conformance, world::*},
 };
 
+/// Long enough for a busy machine.
+const AMPLE: Duration = Duration::from_secs(120);
+
 async fn open(url: &str) -> AnyStore {
-    Arc::new(super::open(url, &Pooling::default()).await.unwrap())
+    open_waiting(url, AMPLE).await
+}
+
+/// One that is soon told that a server is gone.
+async fn open_hasty(url: &str) -> AnyStore {
+    open_waiting(url, Duration::from_secs(3)).await
+}
+
+async fn open_waiting(url: &str, connect_within: Duration) -> AnyStore {
+    let pooling = Pooling {
+        connect_within,
+        statement_timeout: AMPLE,
+        start_within: AMPLE,
+        ..Pooling::default()
+    };
+    Arc::new(super::open(url, &pooling).await.unwrap())
 }
 
 async fn make() -> Made {
@@ -164,7 +182,7 @@ async fn a_word_with_a_zero_in_it_is_kept_as_nearly_as_can_be() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_goes_away_certainly_does_nothing_and_is_found_again() {
     let mut server = Server::start().await;
-    let store = open(&server.url()).await;
+    let store = open_hasty(&server.url()).await;
     let record = done(&store, login()).await;
     server.stop_at_once().await;
     // A connection from before may still be thought to live once; after that there is none.
@@ -177,7 +195,7 @@ async fn a_server_that_goes_away_certainly_does_nothing_and_is_found_again() {
     assert!(refused);
     assert!(store.user(&alice()).await.is_err());
     server.start_again().await;
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + AMPLE;
     let found = loop {
         match store.load(&alice(), &work()).await {
             Ok(found) => break found,
@@ -191,12 +209,12 @@ async fn a_server_that_goes_away_certainly_does_nothing_and_is_found_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_comes_back_behind_is_left_alone_until_it_is_judged() {
     let mut server = Server::start().await;
-    let store = open(&server.url()).await;
+    let store = open_hasty(&server.url()).await;
     done(&store, login()).await;
     server.stop_at_once().await;
     server.back_up().await;
     server.start_again().await;
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + AMPLE;
     while store.commit(refresh(1, lease())).await.is_err() {
         assert!(Instant::now() < until);
     }
@@ -205,6 +223,7 @@ async fn a_server_that_comes_back_behind_is_left_alone_until_it_is_judged() {
     server.restore().await;
     server.start_again().await;
 
+    let until = Instant::now() + AMPLE;
     let found = loop {
         match store.mark().await {
             Ok(mark) => break mark,

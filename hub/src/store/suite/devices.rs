@@ -135,7 +135,7 @@ pub(in super::super) async fn what_was_seen_is_kept_by_maximum(store: AnyStore) 
     };
     // Written lazily.
     let mut kept = None;
-    for _ in 0..1_000 {
+    for _ in 0..12_000 {
         kept = store.device(one.id).await.unwrap();
         if kept.as_ref() == Some(&expected) {
             return;

@@ -29,7 +29,7 @@ async fn claim_due(store: &AnyStore, query: DueQuery) -> Vec<Due> {
 
 /// Uses are written lazily.
 async fn found_in_time(store: &AnyStore, query: impl Fn() -> DueQuery) -> Vec<Due> {
-    for _ in 0..1_000 {
+    for _ in 0..12_000 {
         let found = claim_due(store, query()).await;
         if !found.is_empty() {
             return found;
@@ -174,9 +174,15 @@ pub(in super::super) async fn what_nobody_uses_now_sleeps_until_it_is_to_wake(st
     };
     let mut found = names(&claim_due(&store, asked()).await);
     found.sort();
-    assert_eq!(found, [name("example/never"), name("example/past")]);
-    until(&store, soon).await;
-    assert_eq!(names(&claim_due(&store, asked()).await), [name("example/wakes")]);
+    // On a machine that stood still its time may have come already.
+    if found.last() == Some(&name("example/wakes")) {
+        assert!(store.clock().await.unwrap() >= soon, "not before its time");
+    } else {
+        until(&store, soon).await;
+        found.extend(names(&claim_due(&store, asked()).await));
+    }
+    let all = ["example/never", "example/past", "example/wakes"];
+    assert_eq!(found, all.map(name));
     assert!(claim_due(&store, asked()).await.is_empty());
     let idle = DueQuery {
         used_since: Unix(now + 500_000),
@@ -237,7 +243,7 @@ pub(in super::super) async fn use_tells_a_users_hours(store: AnyStore) {
         ];
         store.used(uses).await.unwrap();
         // Uses are written lazily.
-        for _ in 0..1_000 {
+        for _ in 0..12_000 {
             if store
                 .hours(&alice())
                 .await

@@ -202,7 +202,7 @@ pub(in super::super) async fn load(store: &AnyStore) -> StoredGrant {
 
 /// Waits until the store's clock has reached `at`.
 pub(in super::super) async fn until(store: &AnyStore, at: Unix) {
-    for _ in 0..5_000 {
+    for _ in 0..60_000 {
         if store.clock().await.unwrap() >= at {
             return;
         }

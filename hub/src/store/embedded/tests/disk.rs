@@ -111,7 +111,7 @@ fn open_bad() -> (tempfile::TempDir, AnyStore, Arc<Faults>) {
 
 /// Commits upon `from` until the store takes writes again.
 async fn commit_when_healed(store: &AnyStore, row: &CommitRow) -> Committed {
-    for _ in 0..500 {
+    for _ in 0..6_000 {
         if let Ok(committed) = store.commit(row.clone()).await {
             return committed;
         }
