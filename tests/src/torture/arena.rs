@@ -7,6 +7,7 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::stalls::Stalls;
 use crate::{
     device::Follower,
     hub::Hub,
@@ -121,15 +122,17 @@ pub struct Arena {
     pub nodes: Vec<Node>,
     /// The users.
     pub users: Vec<User>,
+    /// When the test stood still.
+    pub stalls: Stalls,
     _keys: TempDir,
 }
 
 impl Arena {
-    /// Starts everything and waits for nothing but the hubs.
+    /// Starts everything and waits for nothing but the hubs. These wait `timeout` for an answer of a provider.
     ///
     /// # Panics
     /// When something does not start.
-    pub async fn start(ground: Ground) -> Self {
+    pub async fn start(ground: Ground, timeout: &str) -> Self {
         let rules = |grace| Rules {
             ttl: Some(LIFE),
             grace,
@@ -146,6 +149,7 @@ impl Arena {
                 postgres: &postgres.url(),
                 redis: &redis.url(),
                 providers: [&graceful, &strict],
+                timeout,
             };
             nodes.push(node(nth, ground, shared).await);
         }
@@ -156,6 +160,7 @@ impl Arena {
             redis,
             nodes,
             users: Vec::new(),
+            stalls: Stalls::watch(),
             _keys: keys,
         };
         // One by one: what is to be tortured is not setting up.
@@ -218,6 +223,7 @@ struct Shared<'a> {
     postgres: &'a str,
     redis: &'a str,
     providers: [&'a Provider; 2],
+    timeout: &'a str,
 }
 
 async fn node(nth: usize, ground: Ground, shared: Shared<'_>) -> Node {
@@ -248,7 +254,8 @@ async fn node(nth: usize, ground: Ground, shared: Shared<'_>) -> Node {
         ("graceful", &endpoints[0], &providers[0], "100s"),
         ("strict", &endpoints[1], &providers[1], "0s"),
     ] {
-        settings = provider(settings, name, &link.over(endpoint), nth, grace);
+        settings = provider(settings, name, &link.over(endpoint), nth, grace)
+            .set(&format!("providers.{name}.timeout"), shared.timeout);
     }
     let (hub, listen, devices);
     if let Some(island) = &island {
@@ -284,7 +291,6 @@ fn provider(mut settings: Settings, name: &str, endpoint: &str, nth: usize, grac
         ("client_id", format!("node-{nth}").as_str()),
         ("grace", grace),
         ("lead", "2s"),
-        ("timeout", "4s"),
         ("lease", "30s"),
         ("late_wait", "2s"),
     ] {

@@ -7,7 +7,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
-use tokio::time::{Instant as Timer, sleep_until};
+use tokio::time::{Instant as Timer, sleep, sleep_until};
 
 use super::arena::{Arena, Wire};
 use crate::{link::Weather, provider::Fault};
@@ -18,6 +18,8 @@ const BROKEN: std::ops::Range<u64> = 300..6_000;
 const PAUSE: std::ops::Range<u64> = 200..1_800;
 /// How often users whose grant was lost log in again.
 const LOGINS_EVERY: Duration = Duration::from_secs(5);
+/// How long a login takes to reach the devices that wait for it, about.
+const LOGIN_ARRIVES_WITHIN: Duration = Duration::from_secs(1);
 
 /// One thing that broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub enum What {
     PostgresStop,
     /// A provider met one call with a fault.
     Provider(&'static str),
+    /// The test itself stood still, and the providers with it.
+    Stall,
 }
 
 /// What broke, and from when to when.
@@ -66,6 +70,37 @@ pub struct Chaos {
     pub events: Vec<Event>,
     /// Users who had to log in again; some of them often.
     pub lost: Vec<Lost>,
+}
+
+impl Chaos {
+    /// Whoever is told to log in again does so.
+    pub async fn log_in_the_lost(&mut self, arena: &Arena) {
+        for user in &arena.users {
+            let told = |follower: &crate::Follower| {
+                let held = follower.holds(user.grant())?;
+                (held["health"] == "reauth_required").then(|| held["reason"].to_string())
+            };
+            let Some(reason) = user.devices.iter().find_map(told) else {
+                continue;
+            };
+            self.lost.push(Lost {
+                user: user.name.clone(),
+                graceful: user.graceful,
+                reason,
+                at: Instant::now(),
+            });
+            arena.log_in(user).await;
+        }
+    }
+
+    /// The same when nothing is broken any more, and devices soon hear of it.
+    pub async fn log_in_the_last(&mut self, arena: &Arena) {
+        let before = self.lost.len();
+        self.log_in_the_lost(arena).await;
+        if self.lost.len() > before {
+            sleep(LOGIN_ARRIVES_WITHIN).await;
+        }
+    }
 }
 
 /// A grant that was given up.
@@ -108,7 +143,7 @@ pub async fn run(arena: &mut Arena, seed: u64, span: Duration) -> Chaos {
         sleep_until(strike.min(mend).min(logins).min(end)).await;
         run.mend_due().await;
         if Timer::now() >= logins {
-            run.log_in_the_lost().await;
+            run.chaos.log_in_the_lost(run.arena).await;
             logins = Timer::now() + LOGINS_EVERY;
         }
         if Timer::now() >= strike {
@@ -179,6 +214,8 @@ impl Run<'_> {
                 };
                 provider.fault(fault);
             }
+            // Nobody's doing: it is never drawn.
+            What::Stall => return,
         }
         self.chaos.events.push(Event { what, from, to: None });
         self.broken.push((Timer::now() + span, self.chaos.events.len() - 1));
@@ -207,7 +244,7 @@ impl Run<'_> {
             What::RedisKill => self.arena.redis.start_again().await,
             What::RedisPause => self.arena.redis.resume(),
             What::PostgresStop => self.arena.postgres.start_again().await,
-            What::RedisFlush | What::Provider(_) => {}
+            What::RedisFlush | What::Provider(_) | What::Stall => {}
         }
         self.chaos.events[nth].to = Some(Instant::now());
     }
@@ -220,25 +257,6 @@ impl Run<'_> {
         {
             let (_, nth) = self.broken.swap_remove(at);
             Box::pin(self.mend(nth)).await;
-        }
-    }
-
-    /// Whoever is told to log in again does so.
-    async fn log_in_the_lost(&mut self) {
-        for user in &self.arena.users {
-            let told = |follower: &crate::Follower| {
-                let held = follower.holds(user.grant())?;
-                (held["health"] == "reauth_required").then(|| held["reason"].to_string())
-            };
-            if let Some(reason) = user.devices.iter().find_map(told) {
-                self.chaos.lost.push(Lost {
-                    user: user.name.clone(),
-                    graceful: user.graceful,
-                    reason,
-                    at: Instant::now(),
-                });
-                self.arena.log_in(user).await;
-            }
         }
     }
 }

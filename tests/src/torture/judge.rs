@@ -34,17 +34,21 @@ pub struct Verdict {
     pub faults: Vec<String>,
 }
 
-/// Waits until every device holds what the hubs hold, alive at the provider, and says how long that took.
+/// Waits until every device holds what the hubs hold, alive at the provider, and says how long that took. `meanwhile` is
+/// done before each look.
 ///
 /// # Panics
 /// When it takes longer than `bound`.
-pub async fn converge(arena: &Arena, bound: Duration) -> Duration {
+pub async fn converge(arena: &Arena, bound: Duration, mut meanwhile: impl AsyncFnMut()) -> Duration {
     let began = Instant::now();
     for user in &arena.users {
         eventually(
             &format!("all devices of {} hold the newest", user.name),
             bound,
-            async || agrees(arena, user).then_some(()),
+            async || {
+                meanwhile().await;
+                agrees(arena, user).then_some(())
+            },
         )
         .await;
     }
@@ -65,9 +69,10 @@ fn agrees(arena: &Arena, user: &User) -> bool {
     })
 }
 
-/// Judges the whole run.
-pub fn judge(arena: &Arena, events: &[Event]) -> Verdict {
+/// Judges the whole run, in which `broken` was done to it.
+pub fn judge(arena: &Arena, broken: &[Event]) -> Verdict {
     let mut verdict = Verdict::default();
+    let events = &[broken, &arena.stalls.events()].concat();
     for provider in [&arena.graceful, &arena.strict] {
         single_flight(provider, events, &mut verdict);
     }
@@ -143,7 +148,7 @@ fn hides(event: &Event, former: &Call, next: &Call) -> bool {
         What::Cut(node, wire) | What::Silence(node, wire) => {
             Some(node) == node_of(former) && matches!(wire, Wire::Providers | Wire::Postgres)
         }
-        What::PostgresStop | What::Provider(_) => true,
+        What::PostgresStop | What::Provider(_) | What::Stall => true,
         What::RedisKill | What::RedisPause | What::RedisFlush => false,
     };
     was_there && is_recent && concerns

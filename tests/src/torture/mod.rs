@@ -3,6 +3,7 @@
 mod arena;
 mod chaos;
 mod judge;
+mod stalls;
 
 pub use arena::{Arena, Ground, Node, User, Wire};
 pub use chaos::{Chaos, Event, Lost, What, run as torment};

@@ -146,7 +146,7 @@ async fn a_revoked_device_is_out_on_every_node_of_a_cluster_without_redis() {
 /// Whose device it was is in what the other node told: the store need not be asked, and the sweep would come too late.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_from_the_store_closes_the_session_all_the_same() {
-    let arena = Arena::start(Ground::Proxies).await;
+    let arena = Arena::start(Ground::Proxies, "4s").await;
     let (cut_off, judge) = (&arena.nodes[0], &arena.nodes[1]);
     let device = judge.hub.admin().enrol(&arena.users[0].name).await;
     let mut session = Session::fresh(&cut_off.hub, &device).await;
