@@ -22,7 +22,7 @@ const browser = await chromium.launch({
 const pages = {};
 for (const host of ["127.0.0.1", "localhost"]) {
   pages[host] = await browser.newPage();
-  await pages[host].goto(`http://${host}:${port}/`);
+  await pages[host].goto(`http://${host}:${port}/`, { timeout: 120_000 });
 }
 const say = (value) => console.log(JSON.stringify(value ?? null));
 say({ listed: `http://127.0.0.1:${port}` });

@@ -12,11 +12,13 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{
     binaries,
-    wait::{eventually, within},
+    wait::{BOUND, eventually, within},
 };
 
 /// A running `client-demo`. It is killed when dropped.
@@ -26,25 +28,34 @@ pub struct Demo {
     err: Lines,
 }
 
-/// What was written so far.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+/// What was written so far, and whoever reads on.
+struct Lines {
+    read: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
 
 impl Lines {
     fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let lines = Self::default();
-        let kept = lines.clone();
-        let mut reader = BufReader::new(stream).lines();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = reader.next_line().await {
-                kept.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        let read = Arc::<Mutex<Vec<String>>>::default();
+        let kept = read.clone();
+        let mut lines = BufReader::new(stream).lines();
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        lines
+        Self { read, reader }
     }
 
     fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until nothing more can come; not for ever, for a child of the child may have the pipe too.
+    async fn end(&mut self) {
+        if !self.reader.is_finished() {
+            timeout(BOUND, &mut self.reader).await.ok();
+        }
     }
 }
 
@@ -149,12 +160,14 @@ impl Demo {
         self.child.kill().await.ok();
     }
 
-    /// Waits for its end, and gives its exit code.
+    /// Waits for its end and the last it wrote, and gives its exit code.
     ///
     /// # Panics
     /// When it lives longer than `bound`, or was killed.
     pub async fn ended(&mut self, bound: Duration) -> i32 {
         let status = within("client-demo ends", bound, self.child.wait()).await;
+        self.out.end().await;
+        self.err.end().await;
         status.expect("its status can be read").code().expect("an exit code")
     }
 }

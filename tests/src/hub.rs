@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a killed hub's ports may stay taken.
-const PORTS_FREE_WITHIN: Duration = Duration::from_secs(10);
+const PORTS_FREE_WITHIN: Duration = Duration::from_secs(60);
 
 /// A hub with its directory, which outlives its process.
 pub struct Hub {

@@ -20,6 +20,8 @@ use crate::wait::within;
 
 /// How long a process may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How long one may take to be gone that was killed, or has closed its output.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How much of a log is shown when a test fails.
 const TAIL: usize = 60;
 
@@ -68,7 +70,7 @@ impl Process {
         if let Some(ready) = ready {
             Ok((process, ready))
         } else {
-            let status = timeout(Duration::from_secs(2), process.child.wait())
+            let status = timeout(GONE_WITHIN, process.child.wait())
                 .await
                 .ok()
                 .and_then(Result::ok);
@@ -80,7 +82,7 @@ impl Process {
     /// `kill -9`, and waits until it is gone.
     pub async fn kill9(&mut self) {
         self.child.start_kill().ok();
-        within("a killed process is gone", Duration::from_secs(10), self.child.wait())
+        within("a killed process is gone", GONE_WITHIN, self.child.wait())
             .await
             .ok();
     }

@@ -24,7 +24,9 @@ use crate::{
     wait::{eventually, within},
 };
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long a server may take to end that was told to, or killed.
+const ENDED_WITHIN: Duration = Duration::from_secs(90);
 /// How long making a database cluster may take: it is a second's work of one core, which a busy machine may not have.
 const MADE_WITHIN: Duration = Duration::from_secs(180);
 
@@ -77,9 +79,7 @@ impl Server {
         {
             rustix::process::kill_process(pid, signal).ok();
         }
-        within("the server ends", Duration::from_secs(20), child.wait())
-            .await
-            .ok();
+        within("the server ends", ENDED_WITHIN, child.wait()).await.ok();
     }
 
     fn signal(&self, signal: Signal) {
@@ -187,7 +187,8 @@ impl Postgres {
         static SHARED: OnceCell<Postgres> = OnceCell::const_new();
         let shared = SHARED.get_or_init(|| Self::make(true)).await;
         let name = format!("test_{}", uuid::Uuid::new_v4().simple());
-        shared.run(&format!("CREATE DATABASE {name}")).await;
+        // Of the template that nobody is ever connected to, not even a vacuum: one that is in use is refused.
+        shared.run(&format!("CREATE DATABASE {name} TEMPLATE template0")).await;
         format!("postgres://postgres@{}/{name}", shared.server.address)
     }
 

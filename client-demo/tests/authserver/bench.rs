@@ -1,10 +1,13 @@
 //! A server of its own for each test, and what tests ask of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client_demo::authserver::{Authserver, Settings};
 use reqwest::{Response, StatusCode, redirect::Policy};
 use serde_json::Value;
+
+/// Long enough for a busy machine; no test waits for it in vain.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Bench {
     pub(crate) server: Authserver,
@@ -22,7 +25,7 @@ impl Bench {
             server: Authserver::start(listen, settings).await.unwrap(),
             http: reqwest::Client::builder()
                 .redirect(Policy::none())
-                .timeout(Duration::from_secs(10))
+                .timeout(PATIENCE)
                 .build()
                 .unwrap(),
         }
@@ -92,6 +95,15 @@ impl Bench {
             .json()
             .await
             .unwrap()
+    }
+
+    /// Waits until so many calls have arrived.
+    pub(crate) async fn called(&self, count: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.calls().await.len() < count {
+            assert!(Instant::now() < until, "fewer than {count} calls");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) async fn stats(&self) -> Value {

@@ -258,7 +258,8 @@ fn a_file_that_another_program_holds_stops_neither_the_start_nor_the_end() {
     });
     let start = Instant::now();
     drop(runtime);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // Half of what it waits for the lock.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     drop(held);
 }
 

@@ -3,7 +3,7 @@
 
 use std::{process::Stdio, sync::atomic::Ordering};
 
-use lockstep_client::{Client, Secret, TransportChoice};
+use lockstep_client::{Client, Event, Secret, TransportChoice};
 use tokio::process::Command;
 
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
 /// The hub's address, for the process that is a client.
 const HUB: &str = "LOCKSTEP_TEST_HUB";
 const POLL: &str = "LOCKSTEP_TEST_POLL";
+/// The client is to find that it does not get through.
+const FAILS: &str = "LOCKSTEP_TEST_FAILS";
 
 /// Does nothing by itself: the others run it, in an environment of theirs.
 #[tokio::test]
@@ -25,19 +27,27 @@ async fn a_client_as_the_environment_wants_it() {
         Ok(_) => TransportChoice::Poll,
         Err(_) => TransportChoice::Ws,
     };
-    let client = Client::builder(hub)
+    let (client, mut events) = Client::builder(hub)
         .device(device(), Secret::new("lsd_0"))
         .transport(choice)
-        .connect()
+        .connect_listening()
         .await
         .unwrap();
+    if std::env::var(FAILS).is_ok() {
+        soon("a failure", async {
+            while !matches!(events.recv().await.unwrap(), Event::Disconnected { .. }) {}
+        })
+        .await;
+        println!("not synced by {choice:?}");
+        return;
+    }
     soon("sync", client.synced()).await.unwrap();
     assert!(client.state(&grant()).token().is_some());
     println!("synced by {choice:?}");
 }
 
-/// Runs a client of `hub` in this environment and no other.
-async fn synced_in(hub: &str, environment: &[(&str, &str)]) -> bool {
+/// Runs a client of `hub` in this environment and no other. Whether it came to say `words`.
+async fn says_in(words: &str, hub: &str, environment: &[(&str, &str)]) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -51,7 +61,11 @@ async fn synced_in(hub: &str, environment: &[(&str, &str)]) -> bool {
         .output()
         .await
         .unwrap();
-    output.status.success() && String::from_utf8_lossy(&output.stdout).contains("synced by")
+    output.status.success() && String::from_utf8_lossy(&output.stdout).contains(words)
+}
+
+async fn synced_in(hub: &str, environment: &[(&str, &str)]) -> bool {
+    says_in("synced by", hub, environment).await
 }
 
 #[tokio::test]
@@ -127,6 +141,7 @@ async fn the_systems_roots_are_trusted_and_no_others() {
     assert!(synced_in(&at, &[("SSL_CERT_FILE", roots)]).await);
     assert!(synced_in(&at, &[("SSL_CERT_FILE", roots), (POLL, "1")]).await);
     let purchases = hub.with(|core| core.purchases);
-    assert!(!synced_in(&at, &[("SSL_CERT_FILE", "/dev/null")]).await);
+    let trusts_nobody = [("SSL_CERT_FILE", "/dev/null"), (FAILS, "1")];
+    assert!(says_in("not synced by", &at, &trusts_nobody).await);
     hub.with(|core| assert_eq!(core.purchases, purchases, "a token went to somebody who is not trusted"));
 }

@@ -9,7 +9,7 @@ use tokio::sync::broadcast::Receiver;
 use crate::{
     grant,
     hub::{Hub, Refreshing, Upgrade},
-    quick, soon,
+    hurry, quick, soon,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -71,7 +71,9 @@ async fn a_websocket_that_opens_and_says_nothing_counts_as_blocked() {
     let hub = Hub::start().await;
     hub.with(|core| core.upgrade = Upgrade::Mute);
     hub.mint(&grant());
-    let client = quick(&hub).connect().await.unwrap();
+    let mut timing = hurry();
+    timing.greet = Duration::from_millis(700);
+    let client = quick(&hub).timing(timing).connect().await.unwrap();
     converged(&hub, &client, 1).await;
     assert_eq!(client.connection().borrow().transport, Transport::Poll);
 }

@@ -209,10 +209,7 @@ async fn goaway_is_obeyed() {
 
     hub.until("second session", |core| core.sessions == 2).await;
     let waited = start.elapsed();
-    assert!(
-        waited >= Duration::from_millis(600) && waited < Duration::from_millis(5000),
-        "{waited:?}"
-    );
+    assert!(waited >= Duration::from_millis(600), "{waited:?}");
 }
 
 #[tokio::test]

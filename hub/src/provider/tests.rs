@@ -189,16 +189,8 @@ mod what_did_not_leave {
 
     #[tokio::test]
     async fn connection_refused() {
-        let server = Unruly::start(Manner::Silent).await;
-        let address = server.address;
-        drop(server);
-        // The port is free again once the aborted task is gone.
-        let deadline = Instant::now() + AMPLE;
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
-            assert!(Instant::now() < deadline, "the listener is still there");
-            tokio::task::yield_now().await;
-        }
-        assert_not_sent(&redeem(&at(address, "")).await);
+        // Nobody listens there; a port that was free a moment ago may be another test's by now.
+        assert_not_sent(&redeem(&provider("http://127.0.0.1:1/token", "")).await);
     }
 
     #[tokio::test]
@@ -255,6 +247,22 @@ mod what_did_not_leave {
 mod what_may_have_arrived {
     use super::*;
 
+    /// A redeem that ends by its deadline. On a busy machine nothing may have left by then: once more, with more time.
+    async fn redeem_in_vain(server: &Unruly) -> ProviderReply {
+        let mut deadline = Duration::from_millis(300);
+        loop {
+            let start = Instant::now();
+            let reply = redeem_within(&at(server.address, ""), deadline).await;
+            assert!(start.elapsed() < deadline + AMPLE);
+            if !matches!(reply, ProviderReply::NotSent(_)) || deadline > AMPLE {
+                assert!(start.elapsed() >= deadline);
+                return reply;
+            }
+            assert!(server.seen().iter().all(|request| !request.contains("refresh_token=")));
+            deadline *= 4;
+        }
+    }
+
     #[tokio::test]
     async fn closed_after_reading() {
         let server = Unruly::start(Manner::CloseAfterReading).await;
@@ -274,27 +282,20 @@ mod what_may_have_arrived {
     #[tokio::test]
     async fn silence_until_the_deadline() {
         for manner in [Manner::Silent, Manner::Deaf] {
-            let server = Unruly::start(manner).await;
-            let start = Instant::now();
-            assert_lost(&redeem_within(&at(server.address, ""), Duration::from_millis(300)).await);
-            assert!(start.elapsed() >= Duration::from_millis(300));
-            assert!(start.elapsed() < AMPLE);
+            assert_lost(&redeem_in_vain(&Unruly::start(manner).await).await);
         }
     }
 
     #[tokio::test]
     async fn a_body_that_does_not_end_until_the_deadline() {
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"access".to_vec();
-        let server = Unruly::start(Manner::SayAndHang(head)).await;
-        assert_lost(&redeem_within(&at(server.address, ""), Duration::from_millis(500)).await);
+        assert_lost(&redeem_in_vain(&Unruly::start(Manner::SayAndHang(head)).await).await);
     }
 
     #[tokio::test]
     async fn a_body_that_trickles_past_the_deadline() {
         let server = Unruly::start(Manner::SayForEver(b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), b" ".to_vec())).await;
-        let start = Instant::now();
-        assert_lost(&redeem_within(&at(server.address, ""), Duration::from_millis(500)).await);
-        assert!(start.elapsed() < AMPLE);
+        assert_lost(&redeem_in_vain(&server).await);
     }
 
     #[tokio::test]
@@ -383,11 +384,11 @@ mod what_was_answered {
 
     #[tokio::test]
     async fn retry_after_in_seconds_or_as_a_date() {
-        let soon = std::time::SystemTime::now() + Duration::from_secs(100);
+        let soon = std::time::SystemTime::now() + Duration::from_secs(1000);
         let date = httpdate::fmt_http_date(soon);
         for (text, least, most) in [
             ("120", 120, 120),
-            (date.as_str(), 90, 100),
+            (date.as_str(), 900, 1000),
             ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0),
         ] {
             let bytes = format!("HTTP/1.1 429 Slow down\r\nRetry-After: {text}\r\nContent-Length: 0\r\n\r\n");

@@ -163,7 +163,7 @@ impl Session {
     /// # Panics
     /// When there is only silence.
     pub async fn next(&mut self) -> Event {
-        self.next_within(BOUND).await.expect("a frame or the end within 20 s")
+        self.next_within(BOUND).await.expect("a frame or the end")
     }
 
     /// Reads on to the next frame of this type.

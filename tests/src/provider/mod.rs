@@ -19,7 +19,10 @@ use tokio::task::AbortHandle;
 pub use fault::{Fault, Gate, Reply};
 pub use model::{Outcome, Pair, Rules};
 
-use crate::wait::eventually;
+use crate::{
+    ports::free_port,
+    wait::{BOUND, eventually},
+};
 use model::Model;
 
 /// One token call.
@@ -82,10 +85,12 @@ impl Provider {
             once_for: HashMap::new(),
             always: None,
         }));
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, serving) = serve::serve(nowhere, state.clone())
-            .await
-            .expect("a free port on loopback");
+        let (address, serving) = eventually("a free port on loopback", BOUND, async || {
+            // Not one that somebody's connection may have while this is closed.
+            let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            serve::serve(address, state.clone()).await.ok()
+        })
+        .await;
         Self {
             address,
             state,
@@ -208,11 +213,9 @@ impl Provider {
     /// Listens again on the same port.
     pub async fn reopen(&self) {
         let state = &self.state;
-        let serving = eventually(
-            "the provider's port is free again",
-            Duration::from_secs(10),
-            async || serve::serve(self.address, state.clone()).await.ok(),
-        )
+        let serving = eventually("the provider's port is free again", BOUND, async || {
+            serve::serve(self.address, state.clone()).await.ok()
+        })
         .await;
         *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving.1);
     }

@@ -242,7 +242,11 @@ async fn what_was_under_way_when_the_store_went_back_is_waited_for_before_anythi
         ttl: Some(Duration::from_secs(30)),
         ..Rules::default()
     };
-    let patient = |settings: Settings| settings.example("timeout", "50s").example("lease", "60s");
+    // Nothing is refreshed ahead of expiry before the device asks.
+    let patient = |settings: Settings| {
+        let settings = settings.example("timeout", "50s").example("lease", "60s");
+        settings.example("lead", "0s")
+    };
     let mut cluster = Cluster::with(2, true, rules, patient).await;
     let device = cluster.user("alice").await;
     let expired = tokio::time::Instant::now() + Duration::from_secs(31);

@@ -1,9 +1,9 @@
 //! Section 6: device tokens at `/oauth/token`, and the JWTs that they buy.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use lockstep_tests::{Answer, GRANT, Scene, Session, admin::http};
+use lockstep_tests::{Answer, BOUND, Event, GRANT, Scene, Session, admin::http, eventually};
 use serde_json::{Value, json};
 
 fn claims(token: &str) -> (Value, Value) {
@@ -170,12 +170,21 @@ async fn requests_may_be_forms_or_json_and_errors_are_those_of_the_rfc() {
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_access_tokens_open_no_session_but_open_ones_go_on() {
     let scene = Scene::set(|settings| settings.set("identity.access_token_lifetime", "2s")).await;
-    let device = scene.user("alice").await;
-    let mut session = Session::fresh(&scene.hub, &device).await;
+    scene.log_in("alice").await;
+    let (device, mut session) = eventually("a device comes while its token is good", BOUND, async || {
+        let device = scene.admin.enrol("alice").await;
+        let mut session = Session::open(scene.hub.listen).await.ok()?;
+        session.acks = true;
+        session.send(&device.hello(None)).await;
+        let is_welcome = matches!(session.next().await, Event::Frame(frame) if frame["type"] == "welcome");
+        is_welcome.then_some((device, session))
+    })
+    .await;
+    session.frame("synced").await;
 
     // Asked with the younger token of another device: so many polls use up how often one device may ask.
     let younger = scene.admin.enrol("alice").await;
-    lockstep_tests::eventually("the token expires", std::time::Duration::from_secs(90), async || {
+    eventually("the token expires", Duration::from_secs(90), async || {
         (scene.poll(&younger, "").await.status == 401).then_some(())
     })
     .await;

@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::Stdio, time::Duration};
 use futures::future::join_all;
 use lockstep_tests::{
     BOUND, Fault, GRANT, Provider, Scene, Session,
+    cluster::holds,
     device::{all_reach, assert_lawful},
     eventually,
     naive::{Came, Program},
@@ -47,9 +48,7 @@ async fn share_one_redeem(scene: &Scene, sessions: &mut [Session], version: u64)
         "{answers:?}"
     );
     for session in sessions {
-        session.settle().await;
-        let token = session.token(GRANT).expect("the push");
-        assert_eq!(token["version"], version + 1);
+        let token = holds(session, version + 1).await;
         assert!(
             scene
                 .provider
@@ -87,17 +86,18 @@ async fn claude_code_losers_wipe() {
 /// all of them, and every later one finds them as they are.
 #[tokio::test(flavor = "multi_thread")]
 async fn opencode_seven_processes_short_token() {
-    let rules = Rules {
-        ttl: Some(Duration::from_secs(2)),
-        ..Rules::default()
-    };
-    let provider = Provider::with(rules.clone()).await;
+    // These last longer: what happens at the first expiry does not wait for it.
+    let provider = Provider::start().await;
     let mut processes = programs(&provider, 7);
     assert_eq!(how_many_work(&processes).await, 7);
     all_refresh(&mut processes).await;
     assert_eq!(how_many_work(&processes).await, 0);
     assert!(provider.is_revoked("alice"));
 
+    let rules = Rules {
+        ttl: Some(Duration::from_secs(2)),
+        ..Rules::default()
+    };
     let scene = Scene::with(rules, |settings| settings).await;
     scene.log_in("alice").await;
     let processes = scene.followers("alice", 7).await;
@@ -156,7 +156,7 @@ async fn nango_stuck_lock_after_kill() {
     scene.hub.crash().await;
     // Nobody lifts a finger: the claim is judged, and when nothing is left to lose the token is tried once more.
     let healed = eventually("the grant is refreshed", Duration::from_secs(60), async || {
-        Some(scene.grant("alice").await).filter(|grant| grant["version"] == 2)
+        Some(scene.grant("alice").await).filter(|grant| grant["version"].as_u64() >= Some(2))
     })
     .await;
     assert_eq!(healed["health"], "ok");

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use lockstep_tests::{BOUND, Demo, binaries, within};
+use lockstep_tests::{BOUND, Demo, binaries, eventually, within};
 use tokio::process::Command;
 
 /// A shell in the network of `hub`, where all the usual ports are free.
@@ -30,11 +30,14 @@ async fn the_steps_that_dev_prints_work_as_they_are() {
     command.args(["--user", "--map-root-user", "--net", "sh", "-c", up]);
     let hub = Demo::spawn(command.arg(binaries::hub()));
     hub.line("\"listening\"", BOUND).await;
-    let lines = hub.written();
-    let steps: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("     ")).collect();
-    let [authserver, export, login, laptop, phone, list, refresh] = steps[..] else {
-        panic!("other steps than expected: {lines:#?}");
-    };
+    // They are written before that, but on the other stream.
+    let steps: [String; 7] = eventually("all steps are printed", BOUND, async || {
+        let lines = hub.written();
+        let steps = lines.iter().filter_map(|line| line.strip_prefix("     "));
+        steps.map(str::to_owned).collect::<Vec<_>>().try_into().ok()
+    })
+    .await;
+    let [authserver, export, login, laptop, phone, list, refresh] = steps;
 
     let provider = Demo::spawn(&mut shell(&hub, &format!("exec {authserver}")));
     provider.line("\"listening\"", BOUND).await;

@@ -1,8 +1,8 @@
 //! What the operator does and sees: config, start, health, metrics.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
-use lockstep_tests::{Answer, GRANT, Hub, Scene, Session, Settings, binaries, process};
+use lockstep_tests::{Answer, BOUND, GRANT, Hub, Scene, Session, Settings, binaries, eventually, process};
 use reqwest::Method;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -169,7 +169,7 @@ async fn health_and_metrics_need_no_token_and_tell_what_happened() {
         let answer = Answer::to(scene.admin.anonymous(Method::GET, path)).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     }
-    let metrics = lockstep_tests::eventually("the metrics tell", Duration::from_secs(10), async || {
+    let metrics = eventually("the metrics tell", BOUND, async || {
         let answer = Answer::to(scene.admin.anonymous(Method::GET, "/metrics")).await;
         let text = answer.body.as_str().unwrap_or_default().to_owned();
         text.contains("lockstep_").then_some(text)
@@ -206,7 +206,7 @@ async fn dev_serves_at_once_and_says_what_to_do_next() {
         .stdout(fs::File::create(&log).expect("a file"))
         .stderr(fs::File::create(dir.path().join("err")).expect("a file"));
     let mut child = command.spawn().expect("the hub starts");
-    let said = lockstep_tests::eventually("it says what to do next", Duration::from_secs(20), async || {
+    let said = eventually("it says what to do next", BOUND, async || {
         let said = fs::read_to_string(&log).unwrap_or_default()
             + &fs::read_to_string(dir.path().join("err")).unwrap_or_default();
         (said.contains("127.0.0.1") && said.contains("curl") || said.contains("grants") || said.contains("devices"))

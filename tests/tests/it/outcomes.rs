@@ -1,12 +1,46 @@
 //! The table of outcomes (section 4), row by row, for a hub that redeems by itself.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockstep_tests::{
-    BOUND, Fault, GRANT, Scene, eventually,
-    provider::{Gate, Reply, Rules},
+    BOUND, Fault, GRANT, Scene, Session, eventually,
+    provider::{Call, Gate, Reply, Rules},
 };
 use rustix::process::Signal;
+use serde_json::Value;
+
+/// When a call arrived, in seconds.
+fn arrived_at(call: &Call) -> u64 {
+    let at = SystemTime::now() - call.arrived.elapsed();
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A token that lives for four seconds, and for an hour once it is renewed. Whoever redeems it first, the device that asks
+/// or, on a slow machine, the scheduler, meets `fault`.
+async fn short_lived(fault: Fault) -> (Scene, Session) {
+    let rules = Rules {
+        ttl: Some(Duration::from_secs(4)),
+        ..Rules::default()
+    };
+    let scene = Scene::with(rules, |settings| settings.example("late_wait", "1s")).await;
+    scene.provider.fault(fault);
+    let login = scene.provider.login("alice").login();
+    scene
+        .provider
+        .rules(|rules| rules.ttl = Some(Duration::from_secs(3600)));
+    scene.admin.login("alice", GRANT, &login).await.expect(200);
+    let session = Session::fresh(&scene.hub, &scene.admin.enrol("alice").await).await;
+    (scene, session)
+}
+
+/// Reads on to a frame that `wanted` accepts, unless there was one already.
+async fn sees(session: &mut Session, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let seen = session.frames.iter().find(|&frame| wanted(frame)).cloned();
+    match seen {
+        Some(frame) => frame,
+        None => session.until(what, wanted).await,
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_error_is_tried_three_times() {
@@ -37,9 +71,17 @@ async fn after_three_server_errors_it_is_scheduled_and_the_token_stays_good() {
         "{}",
         answer.body
     );
-    assert!(answer.body["retry_at"].is_u64(), "{}", answer.body);
-    assert_eq!(scene.provider.calls().len(), 3);
-    assert_eq!(scene.grant("alice").await["health"], "ok");
+    let retry_at = answer.body["retry_at"].as_u64().expect("a time");
+    let calls = scene.provider.calls();
+    assert!(calls.len() >= 3, "{calls:?}");
+    // What is announced is rounded up to whole seconds.
+    let early: Vec<_> = calls[3..]
+        .iter()
+        .filter(|call| arrived_at(call) + 1 < retry_at)
+        .collect();
+    assert!(early.is_empty(), "sooner than at {retry_at}: {early:?}");
+    let health = scene.grant("alice").await["health"].take();
+    assert!(health == "ok" || health == "refreshing", "{health}");
     assert_eq!(scene.get_token(&device, GRANT, "").await.expect(200)["version"], 1);
     scene.provider.always(None);
     eventually("it heals", Duration::from_secs(60), async || {
@@ -63,13 +105,20 @@ async fn a_provider_that_is_not_there_is_no_outcome_at_all() {
         answer.body
     );
     assert!(answer.body["retry_at"].is_u64(), "{}", answer.body);
-    assert_eq!(scene.grant("alice").await["health"], "ok");
+    let health = scene.grant("alice").await["health"].take();
+    assert!(health == "ok" || health == "refreshing", "{health}");
     scene.provider.reopen().await;
-    eventually("it heals", Duration::from_secs(60), async || {
-        (scene.admin.refresh("alice", GRANT).await.status == 200).then_some(())
+    let version = eventually("it heals", Duration::from_secs(60), async || {
+        let answer = scene.admin.refresh("alice", GRANT).await;
+        (answer.status == 200).then(|| answer.body["version"].as_u64())
     })
     .await;
-    assert_eq!(scene.provider.calls().len(), 1);
+    // The scheduler may have been quicker than the operator, who then had the next version redeemed.
+    let sent = scene.provider.calls().into_iter().map(|call| call.generation);
+    assert_eq!(
+        sent.collect::<Vec<_>>(),
+        (1..version.expect("a version")).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +138,7 @@ async fn retry_after_of_a_503_is_obeyed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_out_after_sending_is_unknown_and_nothing_is_replayed() {
-    let scene = Scene::set(|settings| settings.example("timeout", "1s")).await;
+    let scene = Scene::set(|settings| settings.example("timeout", "6s")).await;
     let device = scene.user("alice").await;
     let gate = Gate::closed();
     scene.provider.fault(Fault::HoldAfter(gate.clone()));
@@ -135,19 +184,14 @@ async fn doubtful_statuses_are_unknown_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_nothing_is_left_to_lose_there_is_one_last_try() {
-    let rules = Rules {
-        ttl: Some(Duration::from_secs(4)),
-        ..Rules::default()
-    };
-    let scene = Scene::with(rules, |settings| settings.example("late_wait", "1s")).await;
-    let mut session = scene.session("alice").await;
     // The request never reached the provider's rules, but the hub cannot know.
-    scene.provider.fault(Fault::CutBefore);
+    let (scene, mut session) = short_lived(Fault::CutBefore).await;
     session.ask_refresh(GRANT, 1).await;
 
-    let token = session
-        .until("version 2", |frame| frame["type"] == "token" && frame["version"] == 2)
-        .await;
+    let token = sees(&mut session, "version 2", |frame| {
+        frame["type"] == "token" && frame["version"] == 2
+    })
+    .await;
 
     assert_eq!(
         token["access_token"],
@@ -166,18 +210,10 @@ async fn when_nothing_is_left_to_lose_there_is_one_last_try() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_try_that_is_refused_ends_in_the_true_reason() {
-    let rules = Rules {
-        ttl: Some(Duration::from_secs(4)),
-        ..Rules::default()
-    };
-    let scene = Scene::with(rules, |settings| settings.example("late_wait", "1s")).await;
-    let mut session = scene.session("alice").await;
-    scene.provider.fault(Fault::CutAfter);
+    let (scene, mut session) = short_lived(Fault::CutAfter).await;
     session.ask_refresh(GRANT, 1).await;
 
-    let status = session
-        .until("the end", |frame| frame["health"] == "reauth_required")
-        .await;
+    let status = sees(&mut session, "the end", |frame| frame["health"] == "reauth_required").await;
 
     let reason = status["reason"].as_str().unwrap_or_default();
     assert!(
@@ -221,12 +257,13 @@ async fn a_refresh_is_made_ahead_of_expiry_without_anyone_asking() {
     };
     let scene = Scene::with(rules, |settings| settings.example("lead", "3s")).await;
     let mut session = scene.session("alice").await;
-    for version in 2..=4 {
-        let token = session
-            .until("the next version", |frame| {
-                frame["type"] == "token" && frame["version"] == version
-            })
-            .await;
+    // On a slow machine the first of them came before the device did.
+    sees(&mut session, "version 4", |frame| {
+        frame["type"] == "token" && frame["version"].as_u64() >= Some(4)
+    })
+    .await;
+    let tokens = session.frames.iter().filter(|frame| frame["type"] == "token");
+    for token in tokens.filter(|token| token["version"] != 1) {
         assert_eq!(token["cause"], "refresh");
     }
     let calls = scene.provider.calls();
@@ -329,9 +366,11 @@ async fn a_hub_that_is_stopped_between_two_tries_leaves_no_doubt() {
 
     let admin = scene.hub.admin();
     let grant = admin.grant("alice", GRANT).await;
-    assert_eq!(
-        grant["health"], "ok",
+    assert!(
+        grant["health"] == "ok" || grant["health"] == "refreshing",
         "the provider said that nothing happened: {grant}"
     );
-    assert_eq!(admin.refresh("alice", GRANT).await.expect(200)["version"], 2);
+    // A hub that was away for longer than the provider asked for redeems by itself, and then for the operator.
+    let version = admin.refresh("alice", GRANT).await.expect(200)["version"].take();
+    assert!(version == 2 || version == 3, "{version}");
 }

@@ -78,10 +78,12 @@ async fn p2_store_and_keys_are_the_owners_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p2_no_token_lies_readable_in_the_hubs_directory() {
-    let scene = Scene::new().await;
+    let mut scene = Scene::new().await;
     let mut session = scene.session("alice").await;
     session.refresh(GRANT, 1).await;
     let secrets = scene.provider.tokens();
+    // What is there now stays: a living hub puts files in the place of others.
+    scene.hub.kill9().await;
     for file in files(scene.hub.dir()) {
         let bytes = fs::read(&file).expect("a file of the hub");
         for secret in &secrets {

@@ -64,7 +64,7 @@ async fn p4_a_device_that_acks_nothing_is_closed_and_the_others_are_not() {
     let asked = Instant::now();
     other.refresh(GRANT, 1).await;
 
-    assert_eq!(silent.closed_within(Duration::from_secs(45)).await, Some(4408));
+    assert_eq!(silent.closed_within(Duration::from_secs(60)).await, Some(4408));
 
     let after = asked.elapsed();
     assert!(after >= Duration::from_secs(28), "after {after:?}: it had 30 s");
@@ -161,11 +161,9 @@ async fn p4_a_half_open_socket_is_noticed() {
     let (mut session, welcome) = Session::connect(&scene.hub, &device, None).await;
     assert_eq!(welcome["heartbeat"], 1);
     // Not reading means not answering pings, which is all that a hub can see of a peer that is gone.
-    eventually(
-        "two missed pongs end the session",
-        Duration::from_secs(15),
-        async || (scene.admin.device(&device).await["connected"] == false).then_some(()),
-    )
+    eventually("two missed pongs end the session", BOUND, async || {
+        (scene.admin.device(&device).await["connected"] == false).then_some(())
+    })
     .await;
     session.closed().await;
 }

@@ -21,7 +21,7 @@ async fn p5_a_redeem_under_way_at_sigterm_is_finished_and_kept() {
     scene.hub.signal(rustix::process::Signal::TERM);
     session.frame("goaway").await;
     gate.open();
-    assert!(scene.hub.ended(Duration::from_secs(30)).await.success());
+    assert!(scene.hub.ended(BOUND).await.success());
 
     scene.hub.start_again().await;
     let (session, _) = Session::connect(&scene.hub, &device, None).await;

@@ -1,12 +1,15 @@
 //! P8: a client is told what is the matter, why, and when to expect better; it is never sent a dead token.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lockstep_tests::{
     BOUND, Fault, GRANT, Scene, Session, eventually,
     provider::{Gate, Reply, Rules},
 };
 use serde_json::Value;
+
+/// A redeem that is not over by then is announced.
+const ANNOUNCED_AFTER: Duration = Duration::from_millis(250);
 
 fn now() -> u64 {
     SystemTime::now()
@@ -30,9 +33,13 @@ async fn p8_a_dead_grant_is_a_status_in_place_of_its_token() {
 
     session.ask_refresh(GRANT, 1).await;
 
-    let status = session
-        .until("the bad news", |frame| frame["health"] == "reauth_required")
-        .await;
+    // On a slow machine the token expired, and the scheduler had the bad news, before the device came.
+    let is_bad_news = |frame: &Value| frame["health"] == "reauth_required";
+    let known = session.frames.iter().find(|&frame| is_bad_news(frame)).cloned();
+    let status = match known {
+        Some(status) => status,
+        None => session.until("the bad news", is_bad_news).await,
+    };
     assert_eq!((&status["type"], &status["version"]), (&"status".into(), &1.into()));
     assert!(
         status["reason"]
@@ -82,13 +89,20 @@ async fn p8_a_slow_redeem_is_announced_and_a_quick_one_is_not() {
             .is_some_and(|span| (1..=60).contains(&span)),
         "{word}"
     );
-    let before = session.frames.len();
-    assert_eq!(session.refresh(GRANT, 2).await["version"], 3);
-    assert!(
-        session.frames[before..]
-            .iter()
-            .all(|frame| frame["health"] != "refreshing")
-    );
+    // As often as it takes for one to be quick on this machine.
+    let mut version = 2;
+    eventually("a quick redeem", BOUND, async || {
+        let (before, asked) = (session.frames.len(), Instant::now());
+        let answer = session.refresh(GRANT, version).await;
+        let took = asked.elapsed();
+        version += 1;
+        assert_eq!(answer["version"], version, "{answer}");
+        let mut news = session.frames[before..].iter();
+        let is_announced = news.any(|frame| frame["health"] == "refreshing");
+        assert!(took >= ANNOUNCED_AFTER || !is_announced, "it took only {took:?}");
+        (took < ANNOUNCED_AFTER).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,10 +160,11 @@ async fn p8_requests_too_soon_after_a_commit_are_told_when() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p8_a_grant_that_cannot_be_refreshed_says_so_when_it_expires() {
     let scene = Scene::new().await;
-    let login = serde_json::json!({"access_token": "only-this", "expires_in": 2});
-    scene.admin.login("alice", GRANT, &login).await.expect(200);
+    // The device is there before the token is, however slow the machine.
     let mut session = Session::fresh(&scene.hub, &scene.admin.enrol("alice").await).await;
-    assert_eq!(session.token(GRANT).expect("a token")["access_token"], "only-this");
+    let login = serde_json::json!({"access_token": "only-this", "expires_in": 4});
+    scene.admin.login("alice", GRANT, &login).await.expect(200);
+    assert_eq!(session.frame("token").await["access_token"], "only-this");
 
     let status = session.until("the end", |frame| frame["type"] == "status").await;
 

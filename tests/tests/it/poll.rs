@@ -66,7 +66,10 @@ async fn without_news_a_poll_ends_with_204_after_its_wait() {
         waited >= Duration::from_millis(2_300),
         "up to a fifth shorter, no more: {waited:?}"
     );
-    assert!(waited <= Duration::from_millis(4_500), "{waited:?}");
+    assert!(
+        waited < Duration::from_secs(20),
+        "as if it had not said how long: {waited:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,24 +92,27 @@ async fn a_newer_poll_of_a_device_ends_its_older_one() {
     let scene = Scene::new().await;
     let device = scene.user("alice").await;
     let first = scene.poll(&device, "").await.expect(200);
-    let query = format!("?after={}&wait=30", cursor(&first));
+    // By itself the older one would end after 44 s at the soonest.
+    let query = format!("?after={}&wait=55", cursor(&first));
     let started = Instant::now();
-    let (older, newer) = tokio::join!(scene.poll(&device, &query), async {
+    let older = async {
+        scene.poll(&device, &query).await.expect(204);
+        let ended = started.elapsed();
+        // There is news only when the newer one is alone.
+        scene.log_in("alice").await;
+        ended
+    };
+    let newer = async {
+        // Its cursor is an ack: so the older one has come.
         eventually("the older poll waits", BOUND, async || {
-            (scene.admin.device(&device).await["connected"] == true).then_some(())
+            (scene.admin.device(&device).await["behind"] == json!([])).then_some(())
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let newer = scene.poll(&device, &query);
-        let news = async {
-            tokio::time::sleep(Duration::from_millis(700)).await;
-            scene.log_in("alice").await;
-        };
-        tokio::join!(newer, news).0
-    });
-    older.expect(204);
+        scene.poll(&device, &query).await
+    };
+    let (ended, newer) = tokio::join!(older, newer);
     assert_eq!(newer.expect(200)["tokens"][0]["version"], 2);
-    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(ended < Duration::from_secs(40), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +239,7 @@ async fn a_token_of_too_little_validity_is_refreshed_first() {
     // Half of 20 s: with 5 s gone it would still do, with a claim of no life left it does not.
     scene.admin.login("bob", GRANT, &login).await.expect(200);
     let bob = scene.admin.enrol("bob").await;
-    let renewed = eventually("it is refreshed", Duration::from_secs(30), async || {
+    let renewed = eventually("it is refreshed", BOUND, async || {
         let answer = scene.get_token(&bob, GRANT, "?min_validity=10").await.expect(200);
         (answer["version"] == 2).then_some(answer)
     })

@@ -12,7 +12,7 @@ use lockstep_tests::{
 use serde_json::{Value, json};
 
 /// Longer than an access token of these tests lives, with all waits that follow.
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
+const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
 /// `POST …/refresh` as a device does over HTTP.
 async fn refresh(hub: &Hub, device: &Enrolled, grant: &str) -> Answer {
@@ -98,7 +98,7 @@ async fn cases(server: &Authserver, hub: &Hub) -> [Case; 3] {
             server,
             hub,
             "too-late",
-            json!({"kind": "delay", "when": "after", "ms": 4000}),
+            json!({"kind": "delay", "when": "after", "ms": 12_000}),
         )
         .await,
     ]
@@ -106,13 +106,13 @@ async fn cases(server: &Authserver, hub: &Hub) -> [Case; 3] {
 
 fn settings(endpoint: &str) -> Settings {
     Settings::new(endpoint)
-        .example("timeout", "2s")
+        .example("timeout", "6s")
         .example("late_wait", "1s")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_strict_server_nothing_is_replayed_while_there_is_something_to_lose() {
-    let server = Authserver::start(&["--access-ttl", "15s"]).await;
+    let server = Authserver::start(&["--access-ttl", "25s"]).await;
     let hub = Hub::start(settings(&server.token_endpoint()).example("lead", "1s")).await;
     let cases = cases(&server, &hub).await;
 
@@ -212,7 +212,7 @@ async fn a_hub_killed_between_the_servers_commit_and_its_own_loses_nothing_with_
 /// back past the deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_real_provider_nothing_is_replayed_while_there_is_something_to_lose() {
-    let oidc = Oidc::start(15).await;
+    let oidc = Oidc::start(25).await;
     let gate = Gate::closed();
     let losses = [
         ("request", Loss::Request),
@@ -226,7 +226,7 @@ async fn with_the_real_provider_nothing_is_replayed_while_there_is_something_to_
         proxy.lose(loss);
         settings = settings
             .provider(name, &proxy.endpoint())
-            .set(&format!("providers.{name}.timeout"), "2s")
+            .set(&format!("providers.{name}.timeout"), "6s")
             .set(&format!("providers.{name}.lead"), "1s")
             .set(&format!("providers.{name}.late_wait"), "1s");
         proxies.push((format!("{name}/main"), proxy));

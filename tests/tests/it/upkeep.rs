@@ -174,7 +174,9 @@ async fn is_noticed(hub: &Hub, head: &Value, text: &str) {
     let mut swapped = lines.clone();
     swapped.swap(at, at + 1);
     let altered = text.replacen("\"user\":\"alice\"", "\"user\":\"bob\"", 1);
-    let cut = lines[..lines.len() - 2].join("\n") + "\n";
+    // What was written after the end that is known may be missing, as far as anybody can tell.
+    let end = head["head"]["n"].as_u64().and_then(|n| usize::try_from(n).ok());
+    let cut = lines[..end.expect("the end") - 1].join("\n") + "\n";
     for (what, forged) in [
         ("dropped", without.join("\n") + "\n"),
         ("reordered", swapped.join("\n") + "\n"),
@@ -230,6 +232,8 @@ async fn the_audit_log_tells_all_that_happened_and_that_it_was_not_changed() {
     assert!(good, "{said}");
 
     scene.hub.kill9().await;
+    // With what came since: the store may know of it.
+    let text = fs::read_to_string(&chain).expect("the chain");
     is_noticed(&scene.hub, &head, &text).await;
     fs::write(&chain, &text).expect("written");
     scene.hub.start_again().await;
@@ -283,8 +287,12 @@ async fn old_audit_records_are_dropped_and_a_thief_s_doing_is_still_found() {
         .map(|entry| entry.path());
     let oldest = files.min().expect("a file");
     let text = fs::read_to_string(&oldest).expect("records");
-    let (_, rest) = text.split_once('\n').expect("more than one record");
-    fs::write(&oldest, rest).expect("written");
+    let (_, rest) = text.split_once('\n').expect("a record");
+    // On a slow machine a file may hold one record only.
+    match rest {
+        "" => fs::remove_file(&oldest).expect("removed"),
+        _ => fs::write(&oldest, rest).expect("written"),
+    }
     let (good, said) = command(&scene.hub, &verify).await;
     assert!(!good && said.contains("were dropped\n"), "{said}");
 }

@@ -30,7 +30,10 @@ pub(super) async fn poll(State(hub): State<Hub>, Query(query): Query<PollQuery>,
     let (works, cut, mute, taken) = hub.with(|core| {
         core.polls.push((query.after.clone(), wait));
         if let Some(Ok(cursor)) = query.after.as_deref().map(str::parse::<Cursor>) {
-            core.acked = core.acked.max(cursor.seq.0);
+            // A poll may still have been on its way when the epoch changed.
+            if cursor.epoch == core.epoch {
+                core.acked = core.acked.max(cursor.seq.0);
+            }
         }
         let taken = core
             .takes
@@ -176,6 +179,10 @@ pub(super) async fn provider(State(hub): State<Hub>, headers: HeaderMap, body: S
         core.redeems.push((kind, body));
         core.provider.clone()
     });
+    let mut changed = hub.changed.subscribe();
+    while hub.core.lock().unwrap().hold_redeems {
+        changed.changed().await.unwrap();
+    }
     tokio::time::sleep(delay).await;
     (StatusCode::from_u16(status).unwrap(), answer).into_response()
 }

@@ -21,7 +21,7 @@ use lockstep_protocol::{
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 /// How long a test waits for anything before it fails.
-pub const BOUND: Duration = Duration::from_secs(20);
+pub const BOUND: Duration = Duration::from_secs(60);
 
 /// What the hub does with an upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct Core {
     pub failed: Vec<Failed>,
     /// What the provider answers, and after how long.
     pub provider: (u16, String, Duration),
+    /// The provider takes redeems and answers none yet.
+    pub hold_redeems: bool,
     /// Content type and body of each redeem.
     pub redeems: Vec<(String, String)>,
 }
@@ -202,6 +204,7 @@ impl Core {
                 r#"{"access_token":"fresh","refresh_token":"rt-2","expires_in":"3600"}"#.into(),
                 Duration::ZERO,
             ),
+            hold_redeems: false,
             redeems: Vec::new(),
         }
     }

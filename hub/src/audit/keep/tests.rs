@@ -10,6 +10,8 @@ use crate::{
     clock,
 };
 
+/// Long enough for a busy machine and a slow disk.
+const AMPLE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How old the files of a chain are, in days.
 const AGES: [u32; 4] = [40, 30, 20, 1];
@@ -70,7 +72,7 @@ impl Chain {
         let audit = Audit::open(self.dir.path(), "here", self.signer.copy(), keep, Head::START).unwrap();
         // A file goes with each round of the log.
         for _ in AGES {
-            assert!(audit.flush().await);
+            assert!(audit.flush_within(AMPLE).await);
         }
         *audit.head().unwrap().borrow()
     }
@@ -258,7 +260,7 @@ async fn what_the_store_knew_may_be_dropped_but_only_by_the_hub() {
         chain.run(Some(KEEP)).await;
         (3..3 + steal).for_each(|number| chain.steal(number));
         let audit = Audit::open(chain.dir.path(), "here", chain.signer.copy(), None, knew).unwrap();
-        assert!(audit.flush().await);
+        assert!(audit.flush_within(AMPLE).await);
         chain.found().contains(&What::Missing(knew.n))
     };
     let at = |n| Head { n, link: Link([7; 32]) };

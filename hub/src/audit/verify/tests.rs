@@ -1,9 +1,12 @@
-use std::fs;
+use std::{fs, time::Duration};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::audit::{Audit, Event, Signer, chain::append};
+
+/// Long enough for a busy machine and a slow disk.
+const AMPLE: Duration = Duration::from_secs(60);
 
 /// A chain of `count` records and the one that says that the hub started, on disk.
 async fn chain(count: u64) -> (TempDir, PublicKey, Head) {
@@ -16,7 +19,7 @@ async fn chain(count: u64) -> (TempDir, PublicKey, Head) {
             user: format!("user-{n}").parse().unwrap(),
         });
         // One at a time, as on a quiet hub: each line is signed.
-        assert!(audit.flush().await);
+        assert!(audit.flush_within(AMPLE).await);
     }
     let head = *audit.head().unwrap().borrow();
     (dir, public, head)
@@ -159,20 +162,20 @@ async fn the_chain_goes_on_over_restarts_and_what_a_crash_left_is_cut_off() {
     let again = first.copy();
     let and_again = first.copy();
     let audit = Audit::open(dir.path(), "node-1", first, None, Head::START).unwrap();
-    assert!(audit.flush().await);
+    assert!(audit.flush_within(AMPLE).await);
     drop(audit);
     let audit = Audit::open(dir.path(), "node-1", again, None, Head::START).unwrap();
     audit.record(Event::UserDeleted {
         user: "alice".parse().unwrap(),
     });
-    assert!(audit.flush().await);
+    assert!(audit.flush_within(AMPLE).await);
     drop(audit);
     let path = file::path(dir.path(), 1);
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend_from_slice(b"{\"n\":4,\"at\":17");
     fs::write(&path, bytes).unwrap();
     let audit = Audit::open(dir.path(), "node-1", and_again, None, Head::START).unwrap();
-    assert!(audit.flush().await);
+    assert!(audit.flush_within(AMPLE).await);
     let report = verify(dir.path(), &public, &[]).unwrap();
     assert!(report.is_clean(), "{:?}", report.faults);
     // started, started, deleted, started, repaired
@@ -188,7 +191,7 @@ async fn a_busy_log_signs_for_many_and_what_is_altered_in_between_is_found() {
     for n in 0..2_000 {
         audit.record(Event::Lost { count: n });
     }
-    assert!(audit.flush().await);
+    assert!(audit.flush_within(AMPLE).await);
     assert!(verify(dir.path(), &public, &[]).unwrap().is_clean());
     let mut lines = lines(&dir);
     let altered = lines
@@ -225,7 +228,7 @@ async fn found_after_a_start(know: bool, change: impl FnOnce(&mut Vec<String>)) 
         audit.record(Event::UserDeleted {
             user: format!("user-{n}").parse().unwrap(),
         });
-        assert!(audit.flush().await);
+        assert!(audit.flush_within(AMPLE).await);
     }
     let head = *audit.head().unwrap().borrow();
     drop(audit);
@@ -234,7 +237,7 @@ async fn found_after_a_start(know: bool, change: impl FnOnce(&mut Vec<String>)) 
     write(&dir, &lines);
     let known = if know { head } else { Head::START };
     let audit = Audit::open(dir.path(), "node-1", again, None, known).unwrap();
-    assert!(audit.flush().await);
+    assert!(audit.flush_within(AMPLE).await);
     let report = verify(dir.path(), &public, &[]).unwrap();
     let found: Vec<_> = report.faults.into_iter().map(|fault| fault.what).collect();
     let has_word = fs::read_to_string(file::path(dir.path(), 1))

