@@ -4,12 +4,16 @@
 //! each reconnect, until the hub has answered. A redeem that has begun goes on whatever happens to the connection: its
 //! result is worth more than the session that it was asked for in (promise P5).
 
+mod kept;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use lockstep_protocol::{
     ClientFrame, Code, Epoch, GrantName, LeaseId, RequestId, Version,
     frame::{Accept, Elected, Failed, Lease, Publish, PublishedToken, Redeem, Renew},
 };
+
+pub(crate) use kept::{Issued, Kept};
 
 use super::{LinkId, Refusal, io};
 use crate::{
@@ -27,35 +31,6 @@ const AGAIN: Duration = Duration::from_secs(10);
 const MOST_SAID: usize = 16;
 /// When the hub did not say how often to renew.
 const RENEW: Duration = Duration::from_secs(15);
-
-/// What is kept on disk of a redeem.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
-    pub(crate) lease: LeaseId,
-    pub(crate) grant: GrantName,
-    pub(crate) epoch: Epoch,
-    pub(crate) from_version: Version,
-    /// What the provider answered, and when. None: the request may have left, and nothing more is known.
-    pub(crate) result: Option<Issued>,
-}
-
-/// A token set, and when the provider issued it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Issued {
-    pub(crate) token: PublishedToken,
-    pub(crate) at: Mono,
-}
-
-impl Issued {
-    /// As it is to be published now: `expires_in` is what remains, and never 0, which would mean "not said".
-    pub(crate) fn remaining(&self, now: Now) -> PublishedToken {
-        let passed = now.mono.since(self.at).as_secs();
-        PublishedToken {
-            expires_in: self.token.expires_in.map(|life| life.saturating_sub(passed).max(1)),
-            ..self.token.clone()
-        }
-    }
-}
 
 /// What a device saw of its redeem. The hub judges.
 #[derive(Debug, Clone, PartialEq, Eq)]
